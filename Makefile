@@ -1,0 +1,45 @@
+# `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format serve clean
+
+help: ## Show what there is.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(READY) ## Create .venv with everything, in versions that were tested together.
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "roadseg needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+	  { echo "could not create $(VENV); on Debian and Ubuntu install the package python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@touch $(READY)
+
+demo: $(READY) ## Train briefly, package, serve, segment a scene; IMAGE=photo.jpg segments that as well.
+	$(BIN)/python examples/demo.py $(if $(IMAGE),--image '$(IMAGE)')
+
+test: $(READY) ## Run the tests but the slow ones.
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(READY) ## Run every test.
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Put files into the project's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: $(READY) ## Serve a model file: make serve MODEL=model.safetensors PORT=8000
+	$(BIN)/roadseg serve --model '$(or $(MODEL),$(error say which model: make serve MODEL=model.safetensors))' --port $(or $(PORT),8000)
+
+clean: ## Remove what setup, tests and demo made.
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache outputs

@@ -1,0 +1,103 @@
+"""The exceptions of roadseg.
+
+Every message names the bad thing, its value and the fix. Each class takes the message alone, because torch rebuilds an
+exception that left a data-loader worker from its class and one string.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class RoadsegError(Exception):
+    """Base of every error that roadseg raises on purpose."""
+
+
+class ConfigError(RoadsegError):
+    """A setting has an unknown name or a value that cannot work."""
+
+
+class TaxonomyError(RoadsegError):
+    """A taxonomy file is wrong, or a class is not in it."""
+
+
+class DataError(RoadsegError):
+    """A dataset on disk is missing, incomplete or broken."""
+
+
+class ImageError(RoadsegError):
+    """An image cannot be used; the subclasses say why."""
+
+
+class UnsupportedImageError(ImageError):
+    """The bytes are not one of the supported still-image formats."""
+
+
+class ImageTooLargeError(ImageError):
+    """The image has more pixels than allowed."""
+
+
+class CorruptImageError(ImageError):
+    """The image is truncated or damaged."""
+
+
+class ModelError(RoadsegError):
+    """A model has an unknown name, an unknown option, or parts that do not fit."""
+
+
+class CheckpointError(RoadsegError):
+    """A training checkpoint is missing, unreadable, or does not fit the configuration."""
+
+
+class ModelFileError(RoadsegError):
+    """A model file is missing, not a roadseg model file, or damaged."""
+
+
+class EngineError(RoadsegError):
+    """An inference engine, device or precision is unknown or unavailable."""
+
+
+class MissingExtraError(RoadsegError, ImportError):
+    """A package is needed that the installed extras do not bring."""
+
+
+# Import name of a third-party package -> the extra that installs it.
+_EXTRA_OF = {
+    "torch": "torch",
+    "torchvision": "torch",
+    "timm": "torch",
+    "segmentation_models_pytorch": "torch",
+    "lightning": "train",
+    "jsonargparse": "train",
+    "albumentations": "train",
+    "torchmetrics": "train",
+    "tensorboard": "train",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "pydantic_settings": "serve",
+    "prometheus_client": "serve",
+    "pycocotools": "serve",
+}
+
+
+@contextmanager
+def name_missing_extra(what: str) -> Iterator[None]:
+    """Turn the ModuleNotFoundError of an optional package into one that says which extra to install.
+
+    Args:
+        what: what the user asked for, to begin the message with.
+
+    Raises:
+        MissingExtraError: when an optional package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        extra = _EXTRA_OF[package]
+        raise MissingExtraError(
+            f"{what} needs the package '{package}', which is not installed: pip install 'roadseg[{extra}]'"
+        ) from error
