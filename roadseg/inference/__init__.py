@@ -1,0 +1,1 @@
+"""Inference: from an image to a mask. Never imports Lightning or albumentations."""

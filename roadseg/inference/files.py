@@ -1,0 +1,94 @@
+"""Segmenting image files: which mask goes where, and what happens to a file that cannot be read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from roadseg.errors import ConfigError, RoadsegError
+from roadseg.images import Orientation, find_images
+from roadseg.inference.predictor import Predictor
+from roadseg.inference.result import SegmentationResult, encode_png, write_whole
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """An image file and the mask to write for it; the overlay lies beside the mask."""
+
+    image: Path
+    mask: Path
+
+    @property
+    def overlay(self) -> Path:
+        """Where the overlay is written."""
+        return self.mask.with_name(f"{self.mask.stem}_overlay.png")
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of a job: a result, or the error that kept it from one."""
+
+    job: FileJob
+    result: SegmentationResult | None = None
+    error: RoadsegError | None = None
+
+
+def plan_files(sources: Sequence[str | Path], output: str | Path) -> list[FileJob]:
+    """Find the images and give each a mask path; the structure of searched folders is kept.
+
+    Args:
+        sources: image files and folders.
+        output: folder for the masks.
+
+    Raises:
+        DataError: when a source does not exist or a folder holds no image.
+        ConfigError: when two masks would have one name, or an output would replace an input.
+    """
+    jobs: list[FileJob] = []
+    for source in map(Path, sources):
+        folder = source if source.is_dir() else source.parent
+        for image in find_images([source]):
+            jobs.append(FileJob(image, (Path(output) / image.relative_to(folder)).with_suffix(".png")))
+    _refuse_clashes(jobs)
+    return jobs
+
+
+def segment_files(
+    predictor: Predictor, jobs: Sequence[FileJob], *, overlay: bool = False, orientation: Orientation = "displayed"
+) -> Iterator[FileOutcome]:
+    """Segment files one after the other; one that cannot be read is reported and does not stop the rest.
+
+    Args:
+        predictor: what segments.
+        jobs: see `plan_files`.
+        overlay: whether to write the overlay beside the mask.
+        orientation: as a predictor takes it.
+
+    Yields:
+        What became of each job, in order.
+    """
+    for job in jobs:
+        try:
+            result = predictor(job.image, orientation=orientation)
+        except RoadsegError as error:
+            yield FileOutcome(job, error=error)
+            continue
+        result.save(job.mask)
+        if overlay:
+            write_whole(job.overlay, encode_png(Image.fromarray(result.overlay())))
+        yield FileOutcome(job, result)
+
+
+def _refuse_clashes(jobs: Sequence[FileJob]) -> None:
+    inputs = {job.image.resolve() for job in jobs}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        for written in (job.mask, job.overlay):
+            if written.resolve() in inputs:
+                raise ConfigError(f"{written} would replace an input image; choose another output folder")
+            if written in taken:
+                raise ConfigError(
+                    f"{taken[written]} and {job.image} would both be written to {written}; rename one, or segment them apart"
+                )
+            taken[written] = job.image

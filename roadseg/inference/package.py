@@ -1,0 +1,186 @@
+"""The model file: one `.safetensors` with everything that a mask depends on.
+
+The header's metadata holds one key, `roadseg`, of sorted JSON: format version, architecture, taxonomy, normalisation,
+inference scale, licence of the weights, provenance. Nothing in it is executed, so it is safe to load from anywhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from roadseg.errors import ModelFileError, TaxonomyError
+from roadseg.inference.result import write_whole
+from roadseg.taxonomy import Taxonomy
+
+FORMAT_VERSION = 1
+_KEY = "roadseg"
+_PICKLE_SUFFIXES = frozenset({".ckpt", ".pth", ".pt", ".pkl", ".bin"})
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What `build_model` needs to make the network again.
+
+    Attributes:
+        backbone: name in the zoo.
+        decoder: name in the zoo.
+        num_classes: classes of the last projection.
+        options: further keyword arguments of `build_model`.
+    """
+
+    backbone: str
+    decoder: str
+    num_classes: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """Everything in a model file but its weights.
+
+    Attributes:
+        architecture: the network.
+        taxonomy: its classes.
+        mean: of the RGB values, in 0..255.
+        std: of the RGB values, in 0..255.
+        short_side_px: images are resized to this short side before the network; None runs them at their own size.
+        weights_licence: under which terms the weights may be used.
+        provenance: how they were made: data, recipe, versions, scores. Plain JSON values.
+    """
+
+    architecture: Architecture
+    taxonomy: Taxonomy
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    short_side_px: int | None = None
+    weights_licence: str = "unspecified"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Sorted JSON, the same for the same header."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "architecture": {**asdict(self.architecture), "options": dict(self.architecture.options)},
+            "taxonomy": self.taxonomy.to_dict(),
+            "normalisation": {"mean": list(self.mean), "std": list(self.std)},
+            "inference": {"short_side_px": self.short_side_px},
+            "weights_licence": self.weights_licence,
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(document, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that was read.
+
+    Attributes:
+        header: what the weights are.
+        tensors: weights by the network's parameter names.
+        digest: SHA-256 of the file, in hexadecimal.
+        path: where it was read from.
+    """
+
+    header: ModelHeader
+    tensors: Mapping[str, npt.NDArray[Any]]
+    digest: str
+    path: Path
+
+
+def write_model_file(path: str | Path, header: ModelHeader, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Write a model file, whole or not at all.
+
+    Args:
+        path: ends in `.safetensors`.
+        header: see `ModelHeader`.
+        tensors: weights by parameter name.
+
+    Returns:
+        The file's SHA-256 digest, in hexadecimal.
+
+    Raises:
+        ModelFileError: a wrong file ending, or weights that are not finite.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ModelFileError(f"a model file ends in .safetensors; '{path}' does not")
+    for name, tensor in tensors.items():
+        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+            raise ModelFileError(f"weight '{name}' holds NaN or infinite values: the training diverged; lower its rate")
+    data = safetensors.numpy.save(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata={_KEY: header.to_json()}
+    )
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read a model file.
+
+    Raises:
+        ModelFileError: when the file is missing, a pickle, not a roadseg model file, damaged, or too new.
+    """
+    path = Path(path)
+    _refuse_wrong_kind(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ModelFileError(f"{path} is not a readable .safetensors file ({error}); it may be cut off: copy it again") from error
+    if _KEY not in metadata:
+        raise ModelFileError(
+            f"{path} holds weights but no roadseg header; make a model file with `roadseg package CKPT -o FILE`"
+        )
+    return ModelFile(_parse_header(metadata[_KEY], path), tensors, _digest(path), path)
+
+
+def _refuse_wrong_kind(path: Path) -> None:
+    if not path.exists():
+        raise ModelFileError(f"no model file at {path}; make one with `roadseg package CKPT -o FILE`")
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; give the .safetensors file itself")
+    if path.suffix in _PICKLE_SUFFIXES:
+        raise ModelFileError(
+            f"{path} is a training checkpoint, which can run code when loaded; turn it into a model file first: "
+            f"`roadseg package {path} -o {path.with_suffix('.safetensors').name}`"
+        )
+
+
+def _parse_header(text: str, path: Path) -> ModelHeader:
+    try:
+        document = json.loads(text)
+        version = document["format_version"]
+        if version != FORMAT_VERSION:
+            raise ModelFileError(
+                f"{path} has format version {version}; this roadseg reads version {FORMAT_VERSION}: update roadseg"
+            )
+        return ModelHeader(
+            Architecture(**document["architecture"]),
+            Taxonomy.from_dict(document["taxonomy"], f"{path}: taxonomy"),
+            _three(document["normalisation"]["mean"]),
+            _three(document["normalisation"]["std"]),
+            document["inference"]["short_side_px"],
+            document["weights_licence"],
+            document["provenance"],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, TaxonomyError) as error:
+        raise ModelFileError(f"{path} has a damaged header ({type(error).__name__}: {error}); package it again") from error
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(v) for v in values)
+    return red, green, blue
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Networks: backbones, decoders, and the segmenter that joins them. Never imports Lightning or albumentations."""

@@ -1,0 +1,1 @@
+"""Decoders: four features in, logits at stride 4 out."""

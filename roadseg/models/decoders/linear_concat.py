@@ -1,0 +1,86 @@
+"""The light decoder of the Meituan map team (2022): project each scale, resize, concatenate, fuse, classify.
+
+It is computed in folded form. Bilinear resizing and 1x1 convolutions commute (one mixes positions with weights that sum
+to one, the other channels), and a 1x1 convolution over a concatenation is a sum of 1x1 convolutions:
+
+    fuse(concat_i(resize(P_i f_i + p_i))) = sum_i resize((W_i P_i) f_i) + sum_i W_i p_i
+
+with W_i the columns of `fuse` that belong to scale i. So each scale is projected once, at its own resolution, and only
+the sum has full size: the same function and the same gradients for a fraction of the work and memory.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from roadseg.errors import ModelError
+
+Fuse = Literal["norm_relu", "linear"]
+
+
+class LinearConcatDecoder(nn.Module):
+    """Project each scale to `width`, resize to stride 4, concatenate, fuse to `width`, drop out, classify.
+
+    Args:
+        in_channels: channels of the features, finest first.
+        num_classes: classes of the logits.
+        width: channels of each projection and of the fused map.
+        fuse: "norm_relu" follows the fusing 1x1 convolution with batch norm and ReLU; "linear" leaves them out, which is
+            the article's figure taken literally.
+        dropout: probability that a channel of the fused map is dropped in training.
+
+    Raises:
+        ModelError: when `fuse`, `width` or `dropout` is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        width: int = 256,
+        fuse: Fuse = "norm_relu",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        _check_options(width, fuse, dropout)
+        self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
+        # Batch norm has a bias of its own.
+        self.fuse = nn.Conv2d(width * len(in_channels), width, 1, bias=fuse == "linear")
+        self.activation = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if fuse == "norm_relu" else nn.Identity()
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits (B, num_classes, H / 4, W / 4) from features at strides 4, 8, 16, 32."""
+        return self.head(self.dropout(self.activation(self._fused(features))))
+
+    def _fused(self, features: Sequence[Tensor]) -> Tensor:
+        """The fused map (B, width, H / 4, W / 4) before the activation, in the folded form of the module's docstring."""
+        size = features[0].shape[-2:]
+        columns = self.fuse.weight.flatten(1).chunk(len(self.projections), dim=1)
+        bias = sum(w @ p.bias for w, p in zip(columns, self.projections, strict=True))
+        fused = F.conv2d(features[0], _as_kernel(columns[0] @ self.projections[0].weight.flatten(1)), self._plus(bias))
+        for feature, column, projection in zip(features[1:], columns[1:], self.projections[1:], strict=True):
+            projected = F.conv2d(feature, _as_kernel(column @ projection.weight.flatten(1)))
+            fused = fused + F.interpolate(projected, size, mode="bilinear")
+        return fused
+
+    def _plus(self, bias: Tensor) -> Tensor:
+        return bias if self.fuse.bias is None else bias + self.fuse.bias
+
+
+def _as_kernel(matrix: Tensor) -> Tensor:
+    """A matrix (out, in) as the kernel (out, in, 1, 1) of a 1x1 convolution."""
+    return matrix[:, :, None, None]
+
+
+def _check_options(width: int, fuse: str, dropout: float) -> None:
+    if fuse not in ("norm_relu", "linear"):
+        raise ModelError(f"fuse is '{fuse}'; linear_concat knows 'norm_relu' and 'linear'")
+    if width < 1:
+        raise ModelError(f"width is {width}; the decoder needs at least 1 channel")
+    if not 0 <= dropout < 1:
+        raise ModelError(f"dropout is {dropout}; use a value from 0 up to, but not, 1")
