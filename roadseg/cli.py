@@ -1,0 +1,185 @@
+"""Console scripts `roadseg` and `lightning`. Heavy imports wait until a command needs them: `--help` is quick."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import roadseg
+from roadseg.errors import RoadsegError, name_missing_extra
+
+TRAINING_COMMANDS = {
+    "fit": "train a model from a YAML file",
+    "validate": "score a checkpoint on the validation split",
+    "test": "score a checkpoint on the test split",
+    "predict": "write the masks of a checkpoint for a list of images",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `roadseg`.
+
+    Args:
+        argv: the arguments, by default those of this process.
+
+    Returns:
+        Exit status: 0, or 1 when something was refused or failed; 2 on wrong usage.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in TRAINING_COMMANDS:
+        return lightning_main(argv)
+    parsed = _parser().parse_args(arguments)
+    return _reporting_errors(f"roadseg {parsed.command}", lambda: parsed.run(parsed))
+
+
+def lightning_main(argv: Sequence[str] | None = None) -> int:
+    """Run `lightning` (and `roadseg fit|validate|test|predict`); arguments and exit status as for `main`."""
+
+    def run() -> int:
+        import_module("roadseg.training").main(argv)
+        return 0
+
+    return _reporting_errors("training", run)
+
+
+def _reporting_errors(what: str, run: Callable[[], int]) -> int:
+    """Run a command; what roadseg refuses is one message, not a traceback."""
+    try:
+        with name_missing_extra(what):
+            return run()
+    except RoadsegError as error:
+        print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
+        return 1
+
+
+def _without_worker_traceback(error: RoadsegError) -> str:
+    """The message alone; an error that crossed from a data-loader worker carries the worker's traceback as text."""
+    message = str(error)
+    marker = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return message.rpartition(marker)[2].strip() if "Original Traceback" in message else message
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="roadseg",
+        description="Road segmentation for HD maps: drive images in, masks of road elements out.",
+        epilog="Training commands take `--help` too, for example `roadseg fit --help`; `lightning` is the same as "
+        "`roadseg` for them.",
+    )
+    parser.add_argument("--version", action="version", version=f"roadseg {roadseg.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in TRAINING_COMMANDS.items():  # run before this parser sees them; listed for --help
+        commands.add_parser(name, help=summary, add_help=False)
+    for add in (_add_package, _add_segment, _add_serve):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    example: str,
+    run: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(
+        commands,
+        "package",
+        "turn a training checkpoint into a model file",
+        "roadseg package runs/nano/version_0/checkpoints/best.ckpt -o model.safetensors",
+        _package,
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of `lightning fit`")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="model file to write (.safetensors)")
+    parser.add_argument(
+        "--short-side-px", type=int, metavar="N", help="resize images to this short side before the network (default: no)"
+    )
+    parser.add_argument(
+        "--weights-licence", default="unspecified", metavar="TEXT", help="terms under which the weights may be used"
+    )
+
+
+def _add_segment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(
+        commands,
+        "segment",
+        "write the masks of images",
+        "roadseg segment drive/ photo.jpg --model model.safetensors -o masks --overlay",
+        _segment,
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, and folders to search through")
+    _add_model_options(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the masks")
+    parser.add_argument("--overlay", action="store_true", help="also write NAME_overlay.png, the mask over the image")
+    parser.add_argument(
+        "--orientation",
+        choices=("displayed", "stored"),
+        default="displayed",
+        help="apply the EXIF orientation, or keep the raster as stored (default: displayed)",
+    )
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(
+        commands,
+        "serve",
+        "serve a model over HTTP",
+        "roadseg serve --model model.safetensors --port 8000",
+        _serve,
+    )
+    _add_model_options(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="FILE", help="model file (.safetensors)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto, which is f32)")
+
+
+def _package(args: argparse.Namespace) -> int:
+    from roadseg.checkpoint import package_checkpoint
+
+    digest = package_checkpoint(
+        args.checkpoint, args.output, short_side_px=args.short_side_px, weights_licence=args.weights_licence
+    )
+    print(f"wrote {args.output}\nsha256 {digest}")
+    return 0
+
+
+def _segment(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from roadseg.inference.files import plan_files, segment_files
+    from roadseg.inference.predictor import load_predictor
+
+    jobs = plan_files(args.images, args.output)
+    predictor = load_predictor(args.model, precision=args.precision, device=args.device)
+    outcomes = segment_files(predictor, jobs, overlay=args.overlay, orientation=args.orientation)
+    failed = 0
+    for outcome in tqdm(outcomes, total=len(jobs), unit="image", disable=None):
+        if outcome.error is not None:
+            failed += 1
+            tqdm.write(f"error: {outcome.error}", file=sys.stderr)
+    print(f"wrote {len(jobs) - failed} masks to {args.output}" + (f"; {failed} images failed" if failed else ""))
+    return 1 if failed else 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    # Named by an import string: the service imports roadseg, never the reverse.
+    serve = import_module("roadseg_service.serve").main
+    serve(model=args.model, host=args.host, port=args.port, device=args.device, precision=args.precision)
+    return 0

@@ -1,0 +1,1 @@
+"""Road data: datasets, augmentation, and the data module that feeds training."""

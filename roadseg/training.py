@@ -1,0 +1,126 @@
+"""The training command line: `fit`, `validate`, `test` and `predict` from a YAML file, on Lightning's own CLI."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from roadseg.callbacks import MaskWriter, RampedEMA
+from roadseg.checkpoint import read_checkpoint
+from roadseg.data.datamodule import RoadDataModule
+from roadseg.errors import ConfigError
+from roadseg.task import SegmentationTask
+
+TRAINER_DEFAULTS = {
+    "default_root_dir": "runs",
+    "gradient_clip_val": 5.0,
+    "log_every_n_steps": 10,
+    # The data module brings samplers of its own; Lightning's pads the validation split with repeats.
+    "use_distributed_sampler": False,
+}
+
+
+class SaveConfigOfRun(SaveConfigCallback):
+    """Saves the full configuration beside a training run's logs; without a log folder it writes nothing."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Save the configuration when training starts."""
+        if stage == "fit" and trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
+class RoadsegCLI(LightningCLI):
+    """Lightning's command line with this project's task, data, checkpoints, averaging and logs."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's name and the callbacks, and hand the data's classes to the task."""
+        parser.add_argument("--name", default=None, help="Name of the run's log folder; the config file's name if null.")
+        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
+        parser.add_lightning_class_args(RampedEMA, "ema")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_best")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_last")
+        parser.add_lightning_class_args(MaskWriter, "mask_writer")
+        parser.set_defaults(
+            {
+                "checkpoint_best.monitor": "val/miou",
+                "checkpoint_best.mode": "max",
+                "checkpoint_best.filename": "best",
+                "checkpoint_best.save_on_train_epoch_end": False,
+                "checkpoint_best.enable_version_counter": False,
+                "checkpoint_last.filename": "last",
+                "checkpoint_last.save_on_train_epoch_end": True,
+                "checkpoint_last.enable_version_counter": False,
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, then refuse a checkpoint that cannot be read before anything is built."""
+        super().parse_arguments(parser, args)
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path and path not in ("best", "last", "hpc", "registry"):
+            read_checkpoint(path)
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what depends on the machine or on the seed."""
+        config = self.config[self.subcommand]
+        if config.trainer.use_distributed_sampler:
+            raise ConfigError("trainer.use_distributed_sampler is true; the data module has its own: set it to false")
+        if config.trainer.precision is None:
+            config.trainer.precision = "bf16-mixed" if has_bf16(config.trainer.accelerator) else "32-true"
+        if config.seed_everything is not False:
+            config.data.seed = config.model.seed = config.seed_everything
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add CSV and TensorBoard logs to a training run that chose no logger."""
+        config = self.config[self.subcommand]
+        if config.trainer.logger is None:
+            kwargs["logger"] = self._loggers(config) if self.subcommand == "fit" else False
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, config: Any) -> list[Any]:
+        files = [Path(str(path)) for path in config.config or []]
+        name = config.name or (files[-1].stem if files else "roadseg")
+        board = TensorBoardLogger(config.trainer.default_root_dir, name, default_hp_metric=False)
+        return [board, CSVLogger(config.trainer.default_root_dir, name, version=board.version)]
+
+
+def has_bf16(accelerator: str) -> bool:
+    """Whether the hardware that a trainer will use computes in bfloat16 itself, rather than emulating it."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator in ("auto", "cpu"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        argv: the arguments, by default those of this process.
+
+    Raises:
+        ConfigError: when an argument or a key of the YAML file is unknown or has a value of the wrong kind.
+    """
+    try:
+        RoadsegCLI(
+            SegmentationTask,
+            RoadDataModule,
+            save_config_callback=SaveConfigOfRun,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_kwargs={"prog": Path(sys.argv[0]).name},
+            auto_configure_optimizers=False,
+            args=None if argv is None else list(argv),
+        )
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from error
