@@ -1,6 +1,6 @@
 """Lightning callbacks: averaged weights, and masks written by `predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,33 @@ class RampedEMA(WeightAveraging):
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ConfigError(f"ema.decay is {decay}; use a value from 0 up to, but not, 1")
-        self.decay = decay
-        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+        super().__init__(use_buffers=True, multi_avg_fn=ramped_average(decay))
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the average again when training goes on; elsewhere a checkpoint's weights are the averaged ones."""
+        if trainer.training:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def ramped_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """The averaging step of `RampedEMA`, as `torch.optim.swa_utils.AveragedModel` calls it.
+
+    Args:
+        decay: final decay.
+
+    Returns:
+        A function of averaged tensors (changed in place), current tensors and the number of updates so far.
+    """
 
     @torch.no_grad()
-    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
         n = int(num_averaged)
-        weight = 1 - min(self.decay, (1 + n) / (10 + n))
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(list(averaged), list(current), weight)
+            torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, (1 + n) / (10 + n)))
         else:  # counters, such as batch norm's
-            for a, c in zip(averaged, current, strict=True):
-                a.copy_(c)
+            torch._foreach_copy_(list(averaged), list(current))
+
+    return average
 
 
 class MaskWriter(BasePredictionWriter):

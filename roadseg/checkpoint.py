@@ -30,7 +30,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); is it cut off, or another kind of file?") from error
     if not isinstance(checkpoint, dict) or HEADER_KEY not in checkpoint:
         raise CheckpointError(f"{path} was not written by roadseg; give a checkpoint of `lightning fit`")

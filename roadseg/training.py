@@ -1,12 +1,13 @@
 """The training command line: `fit`, `validate`, `test` and `predict` from a YAML file, on Lightning's own CLI."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ArgumentError
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -36,6 +37,21 @@ class SaveConfigOfRun(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
+class TrainingParser(LightningArgumentParser):
+    """Refuses arguments with one message in place of jsonargparse's pages of usage, and takes no abbreviations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong with the arguments.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{message}\n`lightning fit --help` lists what there is") from ex
+
+
 class RoadsegCLI(LightningCLI):
     """Lightning's command line with this project's task, data, checkpoints, averaging and logs."""
 
@@ -63,6 +79,8 @@ class RoadsegCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, then refuse a checkpoint that cannot be read before anything is built."""
         super().parse_arguments(parser, args)
+        if not self.config[self.config.subcommand].config:
+            raise ConfigError("no configuration given; for example: lightning fit -c configs/roadseg.yaml")
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path and path not in ("best", "last", "hpc", "registry"):
             read_checkpoint(path)
@@ -82,7 +100,10 @@ class RoadsegCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.trainer.logger is None:
             kwargs["logger"] = self._loggers(config) if self.subcommand == "fit" else False
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, ImportError) as error:
+            raise ConfigError(f"trainer: {error}") from error
 
     def _loggers(self, config: Any) -> list[Any]:
         files = [Path(str(path)) for path in config.config or []]
@@ -110,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ConfigError: when an argument or a key of the YAML file is unknown or has a value of the wrong kind.
     """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    for path in _config_files(arguments):
+        _check_config_file(path)
     try:
         RoadsegCLI(
             SegmentationTask,
@@ -118,9 +142,28 @@ def main(argv: Sequence[str] | None = None) -> None:
             save_config_kwargs={"overwrite": True},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={"prog": Path(sys.argv[0]).name},
+            parser_class=TrainingParser,
             auto_configure_optimizers=False,
-            args=None if argv is None else list(argv),
+            args=None if argv is None else arguments,
         )
-    except ArgumentError as error:
+    except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+
+
+def _config_files(arguments: Sequence[str]) -> Iterator[Path]:
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, rest = flag.partition("=")
+        if name in ("-c", "--config"):
+            yield Path(rest if equals else value)
+
+
+def _check_config_file(path: Path) -> None:
+    """Name the file that is wrong, which the parser's own messages do not."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no settings; a configuration has sections such as trainer, model and data")

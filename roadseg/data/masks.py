@@ -26,7 +26,8 @@ def read_index_mask(path: Path) -> npt.NDArray[np.integer]:
     try:
         with Image.open(path) as image:
             _refuse_colours(image, path)
-            return np.asarray(image).astype(np.uint8 if image.mode == "1" else None, copy=True)
+            labels = np.array(image)
+            return labels.astype(np.uint8) if labels.dtype == bool else labels
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"mask {path} cannot be read ({error}); export it again as an index PNG") from error
 

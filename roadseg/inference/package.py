@@ -116,7 +116,7 @@ def write_model_file(path: str | Path, header: ModelHeader, tensors: Mapping[str
         if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
             raise ModelFileError(f"weight '{name}' holds NaN or infinite values: the training diverged; lower its rate")
     data = safetensors.numpy.save(
-        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata={_KEY: header.to_json()}
+        {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, metadata={_KEY: header.to_json()}
     )
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,85 @@
+"""Running the service: one process, one model."""
+
+import errno
+import logging
+import socket
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+
+from roadseg.errors import ConfigError
+from roadseg.inference.package import read_model_file
+from roadseg_service.app import create_app
+from roadseg_service.settings import ServiceSettings, load_settings
+
+_BACKLOG = 2048
+
+
+def main(model: str, host: str, port: int, **settings: Any) -> None:
+    """Serve a model; what `roadseg serve` calls.
+
+    Args:
+        model: path of the model file.
+        host: address to listen on.
+        port: TCP port; 0 picks a free one.
+        settings: further `ServiceSettings` by name; None stands for "not given".
+
+    Raises:
+        ConfigError: when a setting is wrong, or the address cannot be listened on.
+        ModelFileError: when there is no such model file, or it is not one.
+    """
+    run(load_settings(model=model, host=host, port=port, **settings))
+
+
+def run(settings: ServiceSettings) -> None:
+    """Serve until told to stop (SIGINT or SIGTERM), then let running requests finish.
+
+    Raises:
+        ConfigError: when the address cannot be listened on.
+        ModelFileError: when there is no such model file, or it is not one.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
+    read_model_file(settings.model)  # a wrong path ends the start here; the server would answer 503 for ever
+    listener = listen(settings.host, settings.port)
+    print(f"roadseg: serving {settings.model} on {url_of(listener)}", flush=True)
+    config = uvicorn.Config(
+        create_app(settings),
+        access_log=True,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=settings.graceful_shutdown_s,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that already takes connections, so that a client may connect as soon as its address is known.
+
+    Raises:
+        ConfigError: when the address cannot be listened on; the message names it and the fix.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(_explain(error, host, port)) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def _explain(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; stop what listens there, or choose another port (0 picks a free one)"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} needs more rights than this process has; choose a port from 1024 up"
+    return f"cannot listen on {host} port {port} ({error.strerror or error}); choose an address of this machine"

@@ -1,0 +1,104 @@
+"""What every backbone, every decoder and every network promises."""
+
+import pytest
+import torch
+
+import roadseg
+from roadseg.errors import ModelError
+from roadseg.models.backbones import BACKBONES
+
+SMALL = ["twins_svt_nano", "twins_svt_small", "twins_pcpvt_small", "resnet18"]
+PAIRS = [
+    ("twins_svt_nano", "linear_concat"),
+    ("twins_pcpvt_small", "linear_concat"),
+    ("resnet18", "linear_concat"),
+    ("twins_svt_nano", "fpn"),
+    ("twins_svt_nano", "upernet"),
+    ("resnet18", "deeplabv3plus"),
+]
+
+
+@pytest.mark.parametrize("backbone", roadseg.list_backbones())
+def test_features_are_at_strides_4_to_32(backbone):
+    with torch.device("meta"):  # the large ones cost nothing there
+        network = roadseg.build_model(backbone, num_classes=3).eval()
+        features = network.backbone(torch.empty(2, 3, 96, 160))
+    assert [tuple(f.shape) for f in features] == [
+        (2, c, 96 // s, 160 // s) for c, s in zip(network.backbone.out_channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (33, 47), (64, 192), (45, 32)])
+@pytest.mark.parametrize(("backbone", "decoder"), PAIRS)
+def test_logits_have_the_size_of_the_image(backbone, decoder, size):
+    network = roadseg.build_model(backbone, decoder, 5).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(2, 3, *size)).shape == (2, 5, *size)
+
+
+@pytest.mark.parametrize(("backbone", "decoder"), PAIRS)
+def test_gradients_reach_every_parameter(backbone, decoder):
+    torch.manual_seed(0)
+    network = roadseg.build_model(backbone, decoder, 5).train()
+    network(torch.rand(2, 3, 64, 96) * 255).square().mean().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert without == []
+
+
+def test_uint8_and_float_images_give_the_same_logits():
+    network = roadseg.build_model("twins_svt_nano", num_classes=5, width=16).eval()
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(network(image), network(image.float()))
+
+
+def test_normalisation_is_part_of_the_network():
+    network = roadseg.build_model("resnet18", num_classes=2, mean=(10, 20, 30), std=(2, 4, 8)).eval()
+    seen = []
+    network.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network(torch.tensor([12.0, 28.0, 22.0]).view(1, 3, 1, 1).expand(1, 3, 32, 32))
+    assert seen[0][0, :, 5, 5].tolist() == [1.0, 2.0, -1.0]
+    assert {"mean", "std"} <= set(network.state_dict())
+
+
+def test_padding_does_not_reach_the_logits_of_images_that_need_none():
+    network = roadseg.build_model("twins_svt_nano", num_classes=3, width=16).eval()
+    seen = []
+    network.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    network(torch.zeros(1, 3, 64, 96))
+    network(torch.zeros(1, 3, 65, 97))
+    assert seen == [(1, 3, 64, 96), (1, 3, 96, 128)]
+
+
+def test_nano_has_the_size_it_is_documented_with():
+    network = roadseg.build_model("twins_svt_nano", "linear_concat", 11, width=128)
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 4.4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "twins_svt_smal"}, "no backbone 'twins_svt_smal'; known: resnet101, resnet18"),
+        ({"decoder": "unet"}, "no decoder 'unet'; known: deeplabv3plus, fpn, linear_concat, upernet"),
+        ({"widht": 64}, "decoder 'linear_concat' has no option 'widht'; it has width, fuse, dropout"),
+        ({"num_classes": 0}, "num_classes is 0; use 1 to 255"),
+        ({"num_classes": 256}, "num_classes is 256"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate is 1.0"),
+        ({"decoder": "deeplabv3plus"}, "can be dilated.*'twins_svt_small' does not fit; use resnet101"),
+        ({"backbone": "twins_svt_nano", "pretrained": True}, "no ImageNet weights exist"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(arguments, message):
+    with pytest.raises(ModelError, match=message):
+        roadseg.build_model(**arguments)
+
+
+def test_known_names_are_sorted():
+    assert roadseg.list_backbones() == sorted(BACKBONES)
+    assert roadseg.list_decoders() == ["deeplabv3plus", "fpn", "linear_concat", "upernet"]
+
+
+def test_one_image_cannot_train_a_pooled_batch_norm():
+    network = roadseg.build_model("resnet18", "deeplabv3plus", 3).train()
+    with pytest.raises(ModelError, match="cannot train on a batch of 1; use a batch size of 2"):
+        network(torch.zeros(1, 3, 64, 64))

@@ -1,0 +1,73 @@
+"""Backbones against timm, decoders against segmentation-models-pytorch, with the same weights."""
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+
+import roadseg
+from roadseg.errors import ModelError
+
+
+@pytest.mark.parametrize("name", ["twins_svt_small", "twins_pcpvt_small", "resnet18"])
+def test_backbone_takes_timms_weights_and_gives_its_features(name):
+    torch.manual_seed(0)
+    ours = roadseg.build_model(name).backbone.double().eval()
+    theirs = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1)).double().eval()
+    weights = timm.create_model(name).double().state_dict()
+    ours.load_state_dict({k: v for k, v in weights.items() if not k.startswith(("head.", "norm.", "fc."))})
+    theirs.load_state_dict({f"model.{k}": v for k, v in weights.items()} | weights, strict=False)
+    image = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    for a, b in zip(ours(image), theirs(image), strict=True):
+        assert (a - b).abs().max() <= 1e-10 * b.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "library", "encoder"),
+    [
+        ("deeplabv3plus", smp.DeepLabV3Plus, "resnet18"),
+        ("fpn", smp.FPN, "tu-twins_svt_small"),
+        ("upernet", smp.UPerNet, "tu-twins_svt_small"),
+    ],
+)
+def test_decoder_is_the_librarys(decoder, library, encoder):
+    torch.manual_seed(0)
+    ours = roadseg.build_model(encoder.removeprefix("tu-"), decoder, 5).double().eval()
+    theirs = library(encoder, encoder_weights=None, classes=5, **({"decoder_channels": 256} if decoder != "fpn" else {}))
+    theirs = theirs.double().eval()
+    ours.decoder.decoder.load_state_dict(theirs.decoder.state_dict())
+    ours.decoder.head.load_state_dict(theirs.segmentation_head.state_dict())
+    image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    features = ours.backbone(image)
+    at_stride_2 = torch.empty(2, 64, 32, 48, dtype=torch.float64)
+    expected = theirs.segmentation_head[0](theirs.decoder([image, at_stride_2, *features]))
+    assert expected.shape == (2, 5, 16, 24)
+    assert (ours.decoder(features) - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+def test_unreachable_weights_are_named_with_a_way_out(monkeypatch):
+    def offline(*args, **kwargs):
+        if kwargs.get("pretrained"):
+            raise OSError("no route to host")
+        return create(*args, **kwargs)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ModelError, match="weights of twins_svt_small could not be fetched.*no route.*pretrained to false"):
+        roadseg.build_model("twins_svt_small", pretrained=True)
+
+
+def test_pretrained_weights_reach_the_backbone(monkeypatch):
+    create, made = timm.create_model, []
+
+    def downloaded(name, pretrained=False, **kwargs):
+        model = create(name, **kwargs)
+        if pretrained:
+            made.append(model)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", downloaded)
+    for name in ("twins_svt_small", "resnet18"):
+        backbone = roadseg.build_model(name, pretrained=True).backbone
+        expected = made.pop().state_dict()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in backbone.state_dict().items())

@@ -1,0 +1,135 @@
+"""Starting the service: as a process, and what ends the start."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import roadseg_service
+from roadseg_service.serve import listen, main, url_of
+from service_asserts import assert_problem, mask_in
+from service_corpus import opened, png, scene
+from service_running import HEADER, eventually
+
+import roadseg
+from roadseg.errors import ConfigError, ModelFileError
+from roadseg.inference.package import write_model_file
+
+ROOTS = [str(Path(module.__file__).parent.parent) for module in (roadseg, roadseg_service)]
+
+
+def environment(**settings):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ROADSEG_")}
+    values = {f"ROADSEG_SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**kept, **values, "PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1"}
+
+
+def start_and_fail(**settings):
+    """Run `python -m roadseg_service`, which must end by itself."""
+    command = [sys.executable, "-m", "roadseg_service"]
+    return subprocess.run(command, env=environment(**settings), capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def unloadable_model(tmp_path):
+    """A well-formed model file, of an architecture that no zoo has."""
+    path = tmp_path / "fake.safetensors"
+    write_model_file(path, HEADER, {"weight": np.zeros(1, np.float32)})
+    return path
+
+
+@pytest.fixture
+def taken_port():
+    with listen("127.0.0.1", 0) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_missing_model_ends_the_process(tmp_path):
+    ended = start_and_fail(model=tmp_path / "none.safetensors", port=0)
+    assert ended.returncode == 2
+    assert f"no model file at {tmp_path}/none.safetensors; make one with" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_port_in_use_ends_the_process(unloadable_model, taken_port):
+    ended = start_and_fail(model=unloadable_model, port=taken_port)
+    assert ended.returncode == 2
+    assert f"port {taken_port} on 127.0.0.1 is in use" in ended.stderr
+    assert "0 picks a free one" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_no_model_named_ends_the_process():
+    ended = start_and_fail()
+    assert ended.returncode == 2
+    assert "set ROADSEG_SERVICE_MODEL" in ended.stderr
+
+
+def test_main_raises_what_the_command_line_reports(unloadable_model, taken_port, tmp_path):
+    with pytest.raises(ConfigError, match=f"port {taken_port} on 127.0.0.1 is in use"):
+        main(str(unloadable_model), "127.0.0.1", taken_port, device=None)
+    with pytest.raises(ModelFileError, match="no model file"):
+        main(str(tmp_path / "none.safetensors"), "127.0.0.1", 0)
+    with pytest.raises(ModelFileError, match="training checkpoint"):
+        (tmp_path / "last.ckpt").write_bytes(b"")
+        main(str(tmp_path / "last.ckpt"), "127.0.0.1", 0)
+    with pytest.raises(ConfigError, match="no setting 'colour'"):
+        main(str(unloadable_model), "127.0.0.1", 0, colour="red")
+
+
+def test_address_of_another_machine():
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1 port 0 .*address of this machine"):
+        listen("192.0.2.1", 0)
+
+
+def test_listening_before_it_is_announced():
+    with listen("127.0.0.1", 0) as listener:
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*", url_of(listener))
+        socket.create_connection(listener.getsockname(), timeout=10).close()
+
+
+def test_ipv6_url():
+    try:
+        listener = listen("::1", 0)
+    except ConfigError:
+        pytest.skip("no IPv6 here")
+    with listener:
+        assert re.fullmatch(r"http://\[::1\]:[1-9]\d*", url_of(listener))
+
+
+def test_process_serves_a_real_model_on_a_free_port(model_file):
+    predictor = roadseg.load_predictor(model_file, device="cpu")
+    call = f"from roadseg_service.serve import main; main({str(model_file)!r}, '127.0.0.1', 0)"
+    command = [sys.executable, "-c", call]
+    process = subprocess.Popen(command, env=environment(device="cpu"), stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        found = re.fullmatch(rf"roadseg: serving {re.escape(str(model_file))} on (http://127\.0\.0\.1:\d+)\n", line)
+        assert found, line
+        with httpx.Client(base_url=found[1], timeout=60, trust_env=False) as client:
+            assert client.get("/livez").status_code == 200  # already, whatever the model does
+            eventually(lambda: client.get("/readyz").status_code == 200, "the model")
+            (model,) = client.get("/v1/models").json()["models"]
+            assert (model["name"], model["digest"], model["engine"]) == ("nano", predictor.digest, "torch")
+            data = png(scene(70, 110))
+            response = client.post("/segment", content=data)
+            expected = predictor(data)
+            np.testing.assert_array_equal(mask_in(response), expected.mask)
+            assert len(np.unique(expected.mask)) > 1
+            assert opened(response.content).getpalette()[:3] == list(expected.taxonomy.classes[0].colour)
+            assert_problem(client.post("/segment", content=b"x"), 415, "unsupported-image")
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=30)
+        assert '"POST /segment HTTP/1.1" 200' in rest  # the access log
+        assert process.returncode in {0, -signal.SIGTERM}
+    finally:
+        process.kill()
+        process.wait()
