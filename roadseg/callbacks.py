@@ -80,5 +80,7 @@ class MaskWriter(BasePredictionWriter):
         for mask, name in zip(prediction["mask"], prediction["name"], strict=True):
             target = self.output_dir / f"{Path(name).stem}.png"
             if self._written.setdefault(target, name) != name:
-                raise ConfigError(f"{name} and {self._written[target]} would both be written to {target}; predict them apart")
+                raise ConfigError(
+                    f"{name} and {self._written[target]} would both be written to {target}; predict them apart"
+                )
             write_whole(target, encode_mask(mask.cpu().numpy(), pl_module.taxonomy))

@@ -26,12 +26,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}; `lightning fit` writes them to runs/NAME/version_N/checkpoints")
+        raise CheckpointError(
+            f"no checkpoint at {path}; `lightning fit` writes them to runs/NAME/version_N/checkpoints"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); is it cut off, or another kind of file?") from error
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint ({reason}); is it cut off, or another kind of file?"
+        ) from error
     if not isinstance(checkpoint, dict) or HEADER_KEY not in checkpoint:
         raise CheckpointError(f"{path} was not written by roadseg; give a checkpoint of `lightning fit`")
     return checkpoint
@@ -49,9 +53,13 @@ def check_same_model(checkpoint: Mapping[str, Any], architecture: Mapping[str, A
     differing = _differences(header["architecture"], architecture)
     if header["taxonomy"] != taxonomy.to_dict():
         names = [c["name"] for c in header["taxonomy"]["classes"]]
-        differing.append(f"taxonomy: {header['taxonomy']['name']} {names} in the checkpoint, {taxonomy.name} {taxonomy.names} now")
+        differing.append(
+            f"taxonomy: {header['taxonomy']['name']} {names} in the checkpoint, {taxonomy.name} {taxonomy.names} now"
+        )
     if differing:
-        raise CheckpointError(f"the checkpoint holds another model: {'; '.join(differing)}. Give the configuration that made it")
+        raise CheckpointError(
+            f"the checkpoint holds another model: {'; '.join(differing)}. Give the configuration that made it"
+        )
 
 
 def check_same_recipe(checkpoint: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
@@ -63,8 +71,8 @@ def check_same_recipe(checkpoint: Mapping[str, Any], recipe: Mapping[str, Any]) 
     differing = _differences(checkpoint[HEADER_KEY]["recipe"], recipe)
     if differing:
         raise CheckpointError(
-            f"the checkpoint was trained with other hyperparameters: {'; '.join(differing)}. To go on with that run, leave "
-            "them as they were; to train with new ones, start without --ckpt_path"
+            f"the checkpoint was trained with other hyperparameters: {'; '.join(differing)}. To go on with that run, "
+            "leave them as they were; to train with new ones, start without --ckpt_path"
         )
 
 
@@ -95,7 +103,9 @@ def package_checkpoint(
         ModelFileError: when the output's name is wrong or weights are not finite.
     """
     if short_side_px is not None and short_side_px < 32:
-        raise ConfigError(f"short_side_px is {short_side_px}; use at least 32, or leave it out to keep images' own size")
+        raise ConfigError(
+            f"short_side_px is {short_side_px}; use at least 32, or leave it out to keep images' own size"
+        )
     checkpoint = read_checkpoint(path)
     header = checkpoint[HEADER_KEY]
     weights = {

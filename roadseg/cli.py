@@ -104,7 +104,10 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of `lightning fit`")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="model file to write (.safetensors)")
     parser.add_argument(
-        "--short-side-px", type=int, metavar="N", help="resize images to this short side before the network (default: no)"
+        "--short-side-px",
+        type=int,
+        metavar="N",
+        help="resize images to this short side before the network (default: no)",
     )
     parser.add_argument(
         "--weights-licence", default="unspecified", metavar="TEXT", help="terms under which the weights may be used"

@@ -72,7 +72,9 @@ def decode_image(
     image = _open(data, name)
     _refuse_large(image, max_pixels, name)
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise UnsupportedImageError(f"{name} is an animation of {image.n_frames} frames; send one still image")
+        raise UnsupportedImageError(
+            f"{name} is an animation of {getattr(image, 'n_frames', 2)} frames; send one still image"
+        )
     pixels, tag = _load(image, orientation, name)
     return DecodedImage(pixels, "JPEG" if image.format == "MPO" else str(image.format), tag, orientation)
 
@@ -106,14 +108,12 @@ def image_from_array(array: npt.NDArray[np.uint8]) -> DecodedImage:
         UnsupportedImageError: when shape or type differ; the message says how to convert.
     """
     if not isinstance(array, np.ndarray):
-        raise UnsupportedImageError(
-            f"an image is an array, a path, bytes or a PIL image; got {type(array).__name__}"
-        )
+        raise UnsupportedImageError(f"an image is an array, a path, bytes or a PIL image; got {type(array).__name__}")
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise UnsupportedImageError(f"an image array has shape (H, W, 3) in RGB order; got shape {array.shape}")
     if array.dtype != np.uint8:
         raise UnsupportedImageError(
-            f"an image array is uint8 with values 0..255; got {array.dtype}: scale and convert it with .astype(np.uint8)"
+            f"an image array is uint8 with values 0..255; got {array.dtype}: scale and convert it, .astype(np.uint8)"
         )
     return DecodedImage(np.ascontiguousarray(array), "array", 1, "displayed")
 
@@ -129,7 +129,9 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             if not inside:
-                raise DataError(f"{path} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in all folders below")
+                raise DataError(
+                    f"{path} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in all folders below"
+                )
             found += inside
         elif path.exists():
             found.append(path)
@@ -166,7 +168,9 @@ def _unidentified(data: bytes, name: str) -> CorruptImageError | UnsupportedImag
     known = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
     for magic, kind in known.items():
         if data.startswith(magic):
-            return CorruptImageError(f"{name} begins like a {kind} file but is damaged or truncated ({len(data)} bytes)")
+            return CorruptImageError(
+                f"{name} begins like a {kind} file but is damaged or truncated ({len(data)} bytes)"
+            )
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return CorruptImageError(f"{name} begins like a WebP file but is damaged or truncated ({len(data)} bytes)")
     return UnsupportedImageError(

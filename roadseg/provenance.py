@@ -12,7 +12,7 @@ _PACKAGES = ("torch", "timm", "lightning", "albumentations", "opencv-python-head
 
 @cache
 def software_versions() -> dict[str, str]:
-    """Versions of roadseg and of the packages that shape a training run, and roadseg's commit where it runs from git."""
+    """Versions of roadseg and of the packages that shape a run, and roadseg's commit where it runs from git."""
     found = {"roadseg": roadseg.__version__, "commit": _commit()}
     for package in _PACKAGES:
         try:

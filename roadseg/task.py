@@ -63,13 +63,13 @@ class SegmentationTask(LightningModule):
         _check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
         self.taxonomy = taxonomy
         # What the network is, and how it is trained; a checkpoint carries both.
-        self.architecture = {
+        self.architecture: dict[str, Any] = {
             "backbone": backbone,
             "decoder": decoder,
             "num_classes": len(taxonomy),
             "options": dict(decoder_options or {}),
         }
-        self.recipe = {
+        self.recipe: dict[str, Any] = {
             "drop_path_rate": drop_path_rate,
             "lr": lr,
             "decoder_lr_multiple": decoder_lr_multiple,
@@ -138,7 +138,9 @@ class SegmentationTask(LightningModule):
         optimizer = torch.optim.AdamW(list(self._parameter_groups()), lr=self.recipe["lr"])
         total_steps = self.trainer.estimated_stepping_batches
         if math.isinf(total_steps):
-            raise ConfigError("the learning rate decays to the end of the run: set trainer.max_epochs or trainer.max_steps")
+            raise ConfigError(
+                "the learning rate decays to the end of the run: set trainer.max_epochs or trainer.max_steps"
+            )
         factor = warmup_poly(int(total_steps), self.recipe["warmup_steps"], self.recipe["poly_power"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -151,7 +153,9 @@ class SegmentationTask(LightningModule):
             "taxonomy": self.taxonomy.to_dict(),
             "data": self._describe_data(),
             "software": software_versions(),
-            "scores": {name: float(value) for name, value in self._trainer_metrics().items() if name.startswith("val/")},
+            "scores": {
+                name: float(value) for name, value in self._trainer_metrics().items() if name.startswith("val/")
+            },
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -179,7 +183,7 @@ class SegmentationTask(LightningModule):
         for name, iou in zip(self.taxonomy.names, iou_per_class(counts).tolist(), strict=True):
             if not math.isnan(iou):  # the class occurs nowhere
                 scores[f"{stage}/iou/{name}"] = iou
-        # The counts are those of all processes already; the mean that sync_dist takes over equal values changes nothing.
+        # The counts are those of all processes already; the mean that sync_dist takes over equal values is harmless.
         several = self.trainer.world_size > 1
         self.log_dict(scores, sync_dist=several)
         self.log(f"{stage}/miou", miou(counts), prog_bar=True, sync_dist=several)

@@ -112,7 +112,9 @@ class Taxonomy:
             TaxonomyError: when a key is missing, unknown or of the wrong type.
         """
         if not isinstance(data, Mapping):
-            raise TaxonomyError(f"{source}: expected a mapping with name, version and classes, got {type(data).__name__}")
+            raise TaxonomyError(
+                f"{source}: expected a mapping with name, version and classes, got {type(data).__name__}"
+            )
         _check_keys(source, data, required={"name", "version", "classes"}, optional={"ignore_index"})
         if not isinstance(data["classes"], list):
             raise TaxonomyError(f"{source}: 'classes' must be a list, got {data['classes']!r}")
@@ -162,7 +164,9 @@ def _check_keys(where: str, data: Mapping[str, Any], required: set[str], optiona
     if missing:
         raise TaxonomyError(f"{where}: missing {', '.join(missing)}")
     if unknown:
-        raise TaxonomyError(f"{where}: unknown key {', '.join(unknown)}; known: {', '.join(sorted(required | optional))}")
+        raise TaxonomyError(
+            f"{where}: unknown key {', '.join(unknown)}; known: {', '.join(sorted(required | optional))}"
+        )
 
 
 def _refuse_duplicates(where: str, what: str, values: list[Any]) -> None:

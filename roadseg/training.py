@@ -57,7 +57,9 @@ class RoadsegCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and the callbacks, and hand the data's classes to the task."""
-        parser.add_argument("--name", default=None, help="Name of the run's log folder; the config file's name if null.")
+        parser.add_argument(
+            "--name", default=None, help="Name of the run's log folder; the config file's name if null."
+        )
         parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
         parser.add_lightning_class_args(RampedEMA, "ema")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_best")

@@ -48,7 +48,10 @@ CLASS = {"name": "road", "colour": [1, 2, 3]}
         ({"classes": []}, "has 0 classes"),
         ({"classes": [CLASS, CLASS]}, "class name road occurs more than once"),
         ({"classes": [CLASS, {**CLASS, "name": "lane"}]}, r"colour \(1, 2, 3\) occurs more than once"),
-        ({"classes": [{**CLASS, "colour": [1, 2, 300]}]}, r"'road' has colour \[1, 2, 300\]; each value must be 0..255"),
+        (
+            {"classes": [{**CLASS, "colour": [1, 2, 300]}]},
+            r"'road' has colour \[1, 2, 300\]; each value must be 0..255",
+        ),
         ({"classes": [{**CLASS, "colour": "red"}]}, "colour must be three integers .* got 'red'"),
         ({"classes": [{**CLASS, "color": 1}]}, "class 0: unknown key color; known: colour, group"),
         ({"classes": [{"name": "road"}]}, "class 0: missing colour"),
@@ -65,7 +68,9 @@ def test_a_wrong_file_is_told_what_is_wrong(tmp_path, change, message):
         load_taxonomy(path)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "is not a YAML file"), ("- 1", "expected a mapping"), ("", "NoneType")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "is not a YAML file"), ("- 1", "expected a mapping"), ("", "NoneType")]
+)
 def test_what_is_no_taxonomy_at_all_is_refused(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)

@@ -20,7 +20,13 @@ from roadseg.cli import lightning_main
 from roadseg.data.camvid import CamVidDataset
 
 TINY = {
-    "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "precision": "32-true", "log_every_n_steps": 1},
+    "trainer": {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "precision": "32-true",
+        "log_every_n_steps": 1,
+    },
     "model": {
         "backbone": "twins_svt_nano",
         "decoder_options": {"width": 16},
@@ -56,7 +62,7 @@ def checkpoint(name: str = "last", version: int = 0) -> Path:
 
 
 def own_miou(masks: dict[str, np.ndarray], root: Path, split: str = "val") -> float:
-    """mIoU written out again, in numpy, from masks by frame name."""
+    """The mean IoU written out again, in numpy, from masks by frame name."""
     inter, union = np.zeros(11), np.zeros(11)
     dataset = CamVidDataset(root, split)
     for i in range(len(dataset)):
@@ -174,7 +180,7 @@ def test_two_processes_score_like_one(run, monkeypatch):
     [
         (["--model.lrr", "1"], "lrr"),
         (["--trainer.max_epoch", "3"], "--trainer.max_epoch 3"),
-        (["--model.lr", "fast"], 'Parser key "model.lr":\n  Expected a <class \'float\'>. Got value: fast'),
+        (["--model.lr", "fast"], "Parser key \"model.lr\":\n  Expected a <class 'float'>. Got value: fast"),
         (["--data.crop_size", "320"], 'Parser key "data.crop_size"'),
         (["--trainer.accelerator", "gpus"], "accelerator"),
         (["--model.lr", "-1"], "model.lr is -1.0; use a value above 0"),
@@ -209,7 +215,10 @@ def test_a_yaml_file_with_an_unknown_key_is_refused_with_the_key(run, capsys):
     assert "optimiser" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "message"), [("model: [", "tiny.yaml is not a YAML file"), ("- 1\n", "tiny.yaml holds no settings"), ("", "tiny.yaml holds no")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("model: [", "tiny.yaml is not a YAML file"), ("- 1\n", "tiny.yaml holds no settings"), ("", "holds no settings")],
+)
 def test_a_file_that_is_no_configuration_is_refused(run, capsys, text, message):
     Path("tiny.yaml").write_text(text)
     assert run("fit") == 1
@@ -269,9 +278,21 @@ def test_checkpoints_of_other_programs_are_not_packaged(tmp_path, capsys):
 
 def test_a_packaged_model_carries_its_provenance(run):
     assert run("fit", "--trainer.max_epochs", 1) == 0
-    assert roadseg.cli.main(
-        ["package", str(checkpoint()), "-o", "m.safetensors", "--short-side-px", "48", "--weights-licence", "research"]
-    ) == 0
+    assert (
+        roadseg.cli.main(
+            [
+                "package",
+                str(checkpoint()),
+                "-o",
+                "m.safetensors",
+                "--short-side-px",
+                "48",
+                "--weights-licence",
+                "research",
+            ]
+        )
+        == 0
+    )
     header = roadseg.load_predictor("m.safetensors", device="cpu").header
     assert header.short_side_px == 48 and header.weights_licence == "research"
     assert header.provenance["recipe"]["lr"] == 1e-3 and header.provenance["data"]["frames"] == {"train": 8, "val": 5}

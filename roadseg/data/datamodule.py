@@ -169,9 +169,7 @@ class RoadDataModule(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         view = EvaluationView(self._frames[split])
-        return self._loader(
-            view, batch_size=self._eval_batch_size, sampler=UnpaddedSampler(len(view), *self._place())
-        )
+        return self._loader(view, batch_size=self._eval_batch_size, sampler=UnpaddedSampler(len(view), *self._place()))
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""

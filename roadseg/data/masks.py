@@ -35,8 +35,8 @@ def read_index_mask(path: Path) -> npt.NDArray[np.integer]:
 def _refuse_colours(image: Image.Image, path: Path) -> None:
     if image.mode not in _INDEX_MODES:
         raise DataError(
-            f"mask {path} is an image of colours ({image.mode}), but an index mask is expected: one channel whose pixel "
-            "values are class ids; export it as an index or palette PNG"
+            f"mask {path} is an image of colours ({image.mode}), but an index mask is expected: one channel whose "
+            "pixel values are class ids; export it as an index or palette PNG"
         )
     if image.format == "JPEG":
         raise DataError(f"mask {path} is a JPEG, whose compression changes ids; export it as a PNG")

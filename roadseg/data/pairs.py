@@ -112,7 +112,9 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if path.stem in found:
-            raise DataError(f"{folder} holds {found[path.stem].name} and {path.name}: remove one, or give them other names")
+            raise DataError(
+                f"{folder} holds {found[path.stem].name} and {path.name}: remove one, or give them other names"
+            )
         found[path.stem] = path
     return found
 
@@ -121,8 +123,8 @@ def _refuse_unpaired(kind: str, folder: Path, lonely: list[str], other_kind: str
     if lonely:
         listed = ", ".join(sorted(lonely)[:_LISTED]) + (", ..." if len(lonely) > _LISTED else "")
         raise DataError(
-            f"{len(lonely)} {kind}(s) in {folder} have no {other_kind} of the same name in {other_folder}: {listed}; add "
-            f"the {other_kind}(s) or remove the {kind}(s)"
+            f"{len(lonely)} {kind}(s) in {folder} have no {other_kind} of the same name in {other_folder}: {listed}; "
+            f"add the {other_kind}(s) or remove the {kind}(s)"
         )
 
 
@@ -131,6 +133,6 @@ def _check_sizes(pair: FramePair, image: tuple[int, ...], mask: tuple[int, ...])
         return
     hint = "; they fit when turned by 90 degrees: look at the image's EXIF orientation" if image == mask[::-1] else ""
     raise DataError(
-        f"{pair.image} is {image[1]}x{image[0]} but its mask {pair.mask} is {mask[1]}x{mask[0]} (width x height){hint}; "
-        "export the mask at the image's size"
+        f"{pair.image} is {image[1]}x{image[0]} but its mask {pair.mask} is {mask[1]}x{mask[0]} (width x height){hint}"
+        "; export the mask at the image's size"
     )

@@ -17,7 +17,7 @@ from roadseg.errors import ConfigError
 class SampleKey(NamedTuple):
     """A frame to read, and the seed of its augmentation."""
 
-    index: int
+    frame: int
     seed: int
 
 

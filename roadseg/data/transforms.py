@@ -5,12 +5,12 @@ import os
 # albumentations asks a registry for updates when it is imported, unless this is set before.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402, N812
-import cv2  # noqa: E402
+import albumentations as A
+import cv2
 
-from roadseg.errors import ConfigError  # noqa: E402
-from roadseg.models.segmenter import IMAGENET_MEAN  # noqa: E402
-from roadseg.taxonomy import IGNORE_INDEX  # noqa: E402
+from roadseg.errors import ConfigError
+from roadseg.models.segmenter import IMAGENET_MEAN
+from roadseg.taxonomy import IGNORE_INDEX
 
 
 def train_transform(
@@ -42,9 +42,7 @@ def train_transform(
             area_for_downscale="image",
             p=1.0,
         ),
-        A.RandomCrop(
-            *crop_size, pad_if_needed=True, pad_position="random", fill=fill, fill_mask=IGNORE_INDEX, p=1.0
-        ),
+        A.RandomCrop(*crop_size, pad_if_needed=True, pad_position="random", fill=fill, fill_mask=IGNORE_INDEX, p=1.0),
         A.HorizontalFlip(p=0.5),
     ]
     return A.Compose([*geometric, *_photometric(photometric)])
@@ -55,7 +53,9 @@ def _photometric(strength: float) -> list[A.BasicTransform]:
         return []
     factor = min(0.4 * strength, 0.9)
     return [
-        A.ColorJitter((1 - factor, 1 + factor), (1 - factor, 1 + factor), (1 - factor, 1 + factor), (-0.05, 0.05), p=0.8),
+        A.ColorJitter(
+            (1 - factor, 1 + factor), (1 - factor, 1 + factor), (1 - factor, 1 + factor), (-0.05, 0.05), p=0.8
+        ),
         A.RandomGamma((int(100 - 30 * min(strength, 2)), int(100 + 40 * strength)), p=0.3),
         A.OneOf([A.GaussianBlur((3, 5), p=1.0), A.GaussNoise((0.01, 0.05), p=1.0)], p=0.2),
     ]

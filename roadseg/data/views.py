@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import albumentations as A  # noqa: N812
+import albumentations as A
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,7 +19,10 @@ from roadseg.taxonomy import Taxonomy
 class RoadDataset(Protocol):
     """What a dataset offers to the data module."""
 
-    taxonomy: Taxonomy
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes of the masks."""
+        ...
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -52,8 +55,8 @@ class TrainView(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
         """One augmented sample: image (3, h, w) uint8, mask (h, w) int64, name."""
-        index, seed = key if isinstance(key, SampleKey) else (key, derive_seed(self._seed, 0, key))
-        image, mask, name = self._frames[index]
+        frame, seed = key if isinstance(key, SampleKey) else (key, derive_seed(self._seed, 0, key))
+        image, mask, name = self._frames[frame]
         # A pipeline's own generator is copied into every worker and starts over each epoch; see sampling.py.
         self._transform.set_random_seed(seed)
         augmented = self._transform(image=image, mask=mask)
@@ -100,7 +103,9 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
     if len(sizes) > 1:
         raise DataError(f"frames of sizes {sorted(sizes)} do not fit into one batch; set data.eval_batch_size to 1")
-    batch = {key: torch.stack([s[key] for s in samples]) for key in ("image", "mask") if key in samples[0]}
+    batch: dict[str, Any] = {
+        key: torch.stack([s[key] for s in samples]) for key in ("image", "mask") if key in samples[0]
+    }
     return {**batch, "name": [sample["name"] for sample in samples]}
 
 

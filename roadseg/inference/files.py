@@ -89,6 +89,7 @@ def _refuse_clashes(jobs: Sequence[FileJob]) -> None:
                 raise ConfigError(f"{written} would replace an input image; choose another output folder")
             if written in taken:
                 raise ConfigError(
-                    f"{taken[written]} and {job.image} would both be written to {written}; rename one, or segment them apart"
+                    f"{taken[written]} and {job.image} would both be written to {written}; rename one, or "
+                    "segment them apart"
                 )
             taken[written] = job.image

@@ -133,9 +133,11 @@ def read_model_file(path: str | Path) -> ModelFile:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise ModelFileError(f"{path} is not a readable .safetensors file ({error}); it may be cut off: copy it again") from error
+        raise ModelFileError(
+            f"{path} is not a readable .safetensors file ({error}); it may be cut off: copy it again"
+        ) from error
     if _KEY not in metadata:
         raise ModelFileError(
             f"{path} holds weights but no roadseg header; make a model file with `roadseg package CKPT -o FILE`"
@@ -173,7 +175,9 @@ def _parse_header(text: str, path: Path) -> ModelHeader:
             document["provenance"],
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, TaxonomyError) as error:
-        raise ModelFileError(f"{path} has a damaged header ({type(error).__name__}: {error}); package it again") from error
+        raise ModelFileError(
+            f"{path} has a damaged header ({type(error).__name__}: {error}); package it again"
+        ) from error
 
 
 def _three(values: Any) -> tuple[float, float, float]:

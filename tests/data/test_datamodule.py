@@ -87,7 +87,9 @@ def test_mixed_sizes_in_one_evaluation_batch_are_explained(camvid_root):
         Image.new(mode, (48, 32)).save(camvid_root / "camvid" / folder / "frame_001.png")
     data = module(camvid_root, eval_batch_size=2)
     data.setup("validate")
-    with pytest.raises(DataError, match=r"sizes \[\(32, 48\), \(64, 96\)\] do not fit into one batch; set data.eval_batch_size to 1"):
+    with pytest.raises(
+        DataError, match=r"sizes \[\(32, 48\), \(64, 96\)\] do not fit into one batch; set data.eval_batch_size to 1"
+    ):
         list(data.val_dataloader())
     data = module(camvid_root)
     data.setup("validate")

@@ -17,23 +17,23 @@ def keys(seed: int, epoch: int, length: int = 20, **place: int) -> list[SampleKe
 def test_an_epoch_repeats_and_differs_from_others():
     assert keys(0, 3) == keys(0, 3)
     for other in (keys(0, 4), keys(1, 3)):
-        assert [k.index for k in other] != [k.index for k in keys(0, 3)]
+        assert [k.frame for k in other] != [k.frame for k in keys(0, 3)]
         assert not {k.seed for k in other} & {k.seed for k in keys(0, 3)}
 
 
 def test_an_epoch_reads_every_frame_once_from_a_seed_of_its_own():
-    assert sorted(k.index for k in keys(0, 0)) == list(range(20))
+    assert sorted(k.frame for k in keys(0, 0)) == list(range(20))
     assert len({k.seed for k in keys(0, 0)}) == 20
 
 
 def test_ranks_share_the_frames_and_get_equally_many():
     ranks = [keys(0, 1, length=11, rank=r, world_size=3) for r in range(3)]
     assert [len(r) for r in ranks] == [3, 3, 3]
-    assert max(Counter(k.index for r in ranks for k in r).values()) == 1
+    assert max(Counter(k.frame for r in ranks for k in r).values()) == 1
 
 
 def test_frames_left_over_are_not_the_same_in_every_epoch():
-    read = [{k.index for r in range(3) for k in keys(0, e, length=11, rank=r, world_size=3)} for e in range(10)]
+    read = [{k.frame for r in range(3) for k in keys(0, e, length=11, rank=r, world_size=3)} for e in range(10)]
     assert set.union(*read) == set(range(11)) and len({frozenset(r) for r in read}) > 1
 
 

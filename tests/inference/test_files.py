@@ -27,7 +27,9 @@ def test_folders_keep_their_structure(drive, tmp_path):
 
 
 def test_two_masks_of_one_name_are_refused_before_anything_is_written(drive, tmp_path):
-    with pytest.raises(ConfigError, match=r"drive/a.png and .*night/a.jpg would both be written to .*out/a.png; rename"):
+    with pytest.raises(
+        ConfigError, match=r"drive/a.png and .*night/a.jpg would both be written to .*out/a.png; rename"
+    ):
         plan_files([drive / "a.png", drive / "night" / "a.jpg"], tmp_path / "out")
 
 

@@ -53,7 +53,9 @@ def test_a_folder_is_refused(tmp_path):
 def test_a_pickle_is_never_opened(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
-    with pytest.raises(ModelFileError, match=r"can run code when loaded; turn it into a model file first: `roadseg package"):
+    with pytest.raises(
+        ModelFileError, match=r"can run code when loaded; turn it into a model file first: `roadseg package"
+    ):
         read_model_file(path)
 
 

@@ -166,7 +166,12 @@ def test_weights_that_do_not_fit_are_named(model_file, tmp_path):
 )
 def test_a_network_that_cannot_be_built_is_explained(model_file, tmp_path, change, message):
     model = read_model_file(model_file)
-    architecture = {"backbone": "twins_svt_nano", "decoder": "linear_concat", "num_classes": 11, "options": {"width": 32}}
+    architecture = {
+        "backbone": "twins_svt_nano",
+        "decoder": "linear_concat",
+        "num_classes": 11,
+        "options": {"width": 32},
+    }
     path = rewrite(model_file, tmp_path / "x.safetensors", header={"architecture": {**architecture, **change}})
     assert model.header.architecture.num_classes == 11
     with pytest.raises(ModelFileError, match=message):

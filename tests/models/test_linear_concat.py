@@ -55,8 +55,12 @@ def test_batch_norm_statistics_are_those_of_the_plain_form():
     folded, plain = randomised("norm_relu").train(), randomised("norm_relu").train()
     folded(make_features())
     plain_forward(plain, make_features())
-    torch.testing.assert_close(folded.activation[0].running_mean, plain.activation[0].running_mean, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(folded.activation[0].running_var, plain.activation[0].running_var, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        folded.activation[0].running_mean, plain.activation[0].running_mean, rtol=1e-12, atol=1e-12
+    )
+    torch.testing.assert_close(
+        folded.activation[0].running_var, plain.activation[0].running_var, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_dropout_drops_in_training_only():

@@ -33,7 +33,9 @@ def test_backbone_takes_timms_weights_and_gives_its_features(name):
 def test_decoder_is_the_librarys(decoder, library, encoder):
     torch.manual_seed(0)
     ours = roadseg.build_model(encoder.removeprefix("tu-"), decoder, 5).double().eval()
-    theirs = library(encoder, encoder_weights=None, classes=5, **({"decoder_channels": 256} if decoder != "fpn" else {}))
+    theirs = library(
+        encoder, encoder_weights=None, classes=5, **({"decoder_channels": 256} if decoder != "fpn" else {})
+    )
     theirs = theirs.double().eval()
     ours.decoder.decoder.load_state_dict(theirs.decoder.state_dict())
     ours.decoder.head.load_state_dict(theirs.segmentation_head.state_dict())
@@ -53,7 +55,9 @@ def test_unreachable_weights_are_named_with_a_way_out(monkeypatch):
 
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(ModelError, match="weights of twins_svt_small could not be fetched.*no route.*pretrained to false"):
+    with pytest.raises(
+        ModelError, match="weights of twins_svt_small could not be fetched.*no route.*pretrained to false"
+    ):
         roadseg.build_model("twins_svt_small", pretrained=True)
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import httpx
 import uvicorn
-from roadseg_service import ServiceSettings, create_app
-from roadseg_service.serve import listen, url_of
 from service_corpus import NUM_CLASSES, mask_of
 
 from roadseg.inference.package import Architecture, ModelHeader
 from roadseg.inference.predictor import Predictor
 from roadseg.taxonomy import RoadClass, Taxonomy
+from roadseg_service import ServiceSettings, create_app
+from roadseg_service.serve import listen, url_of
 
 DIGEST = "ab" * 32
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from roadseg_service.limits import BodyLimit
 from roadseg_service.problems import ProblemError
 

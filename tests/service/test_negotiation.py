@@ -1,6 +1,7 @@
 """The choice of an answer's media type."""
 
 import pytest
+
 from roadseg_service.negotiation import choose_media_type
 
 PNG, JSON = "image/png", "application/json"

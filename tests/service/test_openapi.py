@@ -2,10 +2,11 @@
 
 import pytest
 from pycocotools import mask as coco_mask
-from roadseg_service.problems import Problem
-from roadseg_service.schemas import SegmentationAnswer
 from service_corpus import png
 from service_running import running
+
+from roadseg_service.problems import Problem
+from roadseg_service.schemas import SegmentationAnswer
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import roadseg_service
-from roadseg_service.serve import listen, main, url_of
 from service_asserts import assert_problem, mask_in
 from service_corpus import opened, png, scene
 from service_running import HEADER, eventually
 
 import roadseg
+import roadseg_service
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.inference.package import write_model_file
+from roadseg_service.serve import listen, main, url_of
 
 ROOTS = [str(Path(module.__file__).parent.parent) for module in (roadseg, roadseg_service)]
 

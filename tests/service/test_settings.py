@@ -1,9 +1,9 @@
 """Settings from arguments and the environment."""
 
 import pytest
-from roadseg_service import load_settings
 
 from roadseg.errors import ConfigError
+from roadseg_service import load_settings
 
 
 def test_defaults():

@@ -12,7 +12,6 @@ the sum has full size: the same function and the same gradients for a fraction o
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,8 +27,8 @@ class LinearConcatDecoder(nn.Module):
         in_channels: channels of the features, finest first.
         num_classes: classes of the logits.
         width: channels of each projection and of the fused map.
-        fuse: "norm_relu" follows the fusing 1x1 convolution with batch norm and ReLU; "linear" leaves them out, which is
-            the article's figure taken literally.
+        fuse: "norm_relu" follows the fusing 1x1 convolution with batch norm and ReLU; "linear" leaves them out, which
+            is the article's figure taken literally.
         dropout: probability that a channel of the fused map is dropped in training.
 
     Raises:
@@ -58,23 +57,22 @@ class LinearConcatDecoder(nn.Module):
         return self.head(self.dropout(self.activation(self._fused(features))))
 
     def _fused(self, features: Sequence[Tensor]) -> Tensor:
-        """The fused map (B, width, H / 4, W / 4) before the activation, in the folded form of the module's docstring."""
-        size = features[0].shape[-2:]
-        columns = self.fuse.weight.flatten(1).chunk(len(self.projections), dim=1)
-        bias = sum(w @ p.bias for w, p in zip(columns, self.projections, strict=True))
-        fused = F.conv2d(features[0], _as_kernel(columns[0] @ self.projections[0].weight.flatten(1)), self._plus(bias))
-        for feature, column, projection in zip(features[1:], columns[1:], self.projections[1:], strict=True):
-            projected = F.conv2d(feature, _as_kernel(column @ projection.weight.flatten(1)))
-            fused = fused + F.interpolate(projected, size, mode="bilinear")
+        """The fused map (B, width, H / 4, W / 4) before the activation, in the folded form described above."""
+        kernels, bias = self._folded()
+        fused = F.conv2d(features[0], kernels[0], bias)  # the finest scale has the size already
+        for feature, kernel in zip(features[1:], kernels[1:], strict=True):
+            fused += F.interpolate(F.conv2d(feature, kernel), fused.shape[-2:], mode="bilinear")
         return fused
 
-    def _plus(self, bias: Tensor) -> Tensor:
-        return bias if self.fuse.bias is None else bias + self.fuse.bias
-
-
-def _as_kernel(matrix: Tensor) -> Tensor:
-    """A matrix (out, in) as the kernel (out, in, 1, 1) of a 1x1 convolution."""
-    return matrix[:, :, None, None]
+    def _folded(self) -> tuple[list[Tensor], Tensor]:
+        """The kernels W_i P_i (width, channels of scale i, 1, 1), and the bias sum_i W_i p_i (width,)."""
+        kernels, bias = [], torch.zeros_like(self.fuse.weight[:, 0, 0, 0]) if self.fuse.bias is None else self.fuse.bias
+        columns = self.fuse.weight.flatten(1).chunk(len(self.projections), dim=1)
+        for projection, column in zip(self.projections, columns, strict=True):
+            weight, offset = projection.get_parameter("weight"), projection.get_parameter("bias")
+            kernels.append((column @ weight.flatten(1))[:, :, None, None])
+            bias = bias + column @ offset
+        return kernels, bias
 
 
 def _check_options(width: int, fuse: str, dropout: float) -> None:

@@ -41,8 +41,8 @@ class SmpDecoder(nn.Module):
         """
         if self.training and self.pools_globally and features[0].shape[0] == 1:
             raise ModelError(
-                f"{type(self.decoder).__name__} normalises a pooled branch over the batch and cannot train on a batch of "
-                "1; use a batch size of 2 or more"
+                f"{type(self.decoder).__name__} normalises a pooled branch over the batch and cannot train on a batch "
+                "of 1; use a batch size of 2 or more"
             )
         unread = features[0].new_empty(0)
         return self.head(self.decoder([unread, unread, *features]))
@@ -62,12 +62,16 @@ def upernet(in_channels: Sequence[int], num_classes: int, width: int = 256) -> S
 def deeplabv3plus(in_channels: Sequence[int], num_classes: int, width: int = 256, dropout: float = 0.5) -> SmpDecoder:
     """DeepLabV3+ (arXiv 1802.02611) at output stride 16; needs a backbone whose last stage can be dilated."""
     decoder = DeepLabV3PlusDecoder(
-        _six(in_channels), 5, width, atrous_rates=(12, 24, 36), output_stride=16, aspp_separable=True, aspp_dropout=dropout
+        _six(in_channels),
+        5,
+        width,
+        atrous_rates=(12, 24, 36),
+        output_stride=16,
+        aspp_separable=True,
+        aspp_dropout=dropout,
     )
     return SmpDecoder(decoder, width, num_classes, True)
 
 
 def _six(in_channels: Sequence[int]) -> list[int]:
     return [3, 0, *in_channels]
-
-
