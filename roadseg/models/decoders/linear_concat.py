@@ -66,13 +66,13 @@ class LinearConcatDecoder(nn.Module):
 
     def _folded(self) -> tuple[list[Tensor], Tensor]:
         """The kernels W_i P_i (width, channels of scale i, 1, 1), and the bias sum_i W_i p_i (width,)."""
-        kernels, bias = [], torch.zeros_like(self.fuse.weight[:, 0, 0, 0]) if self.fuse.bias is None else self.fuse.bias
+        kernels, bias = [], self.fuse.weight.new_zeros(self.fuse.out_channels)
         columns = self.fuse.weight.flatten(1).chunk(len(self.projections), dim=1)
         for projection, column in zip(self.projections, columns, strict=True):
             weight, offset = projection.get_parameter("weight"), projection.get_parameter("bias")
             kernels.append((column @ weight.flatten(1))[:, :, None, None])
             bias = bias + column @ offset
-        return kernels, bias
+        return kernels, bias if self.fuse.bias is None else bias + self.fuse.bias
 
 
 def _check_options(width: int, fuse: str, dropout: float) -> None:
