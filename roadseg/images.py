@@ -73,7 +73,7 @@ def decode_image(
     _refuse_large(image, max_pixels, name)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise UnsupportedImageError(
-            f"{name} is an animation of {getattr(image, 'n_frames', 'some')} frames; send one still"
+            f"{name} is an animation of {getattr(image, 'n_frames', 'some')} frames; send one still image"
         )
     pixels, tag = _load(image, orientation, name)
     return DecodedImage(pixels, "JPEG" if image.format == "MPO" else str(image.format), tag, orientation)

@@ -96,7 +96,7 @@ def test_a_multi_picture_jpeg_gives_its_first_picture():
 def test_animations_are_refused(kind):
     frames = [Image.fromarray(PHOTO), Image.fromarray(255 - PHOTO)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-    with pytest.raises(UnsupportedImageError, match="is an animation of 2 frames; send one still"):
+    with pytest.raises(UnsupportedImageError, match="is an animation of 2 frames; send one still image"):
         decode_image(data)
 
 
