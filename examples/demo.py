@@ -61,7 +61,8 @@ def run(photo: Path | None, output: Path) -> int:
     model = output / "model.safetensors"
     checkpoint = train(output)
     step("Packaging the averaged weights as one model file")
-    command("roadseg", "package", str(checkpoint), "-o", str(model))
+    # Scenes of training are 192 px high: larger images are segmented at about that scale.
+    command("roadseg", "package", str(checkpoint), "-o", str(model), "--short-side-px", "224")
     step("Serving it, and posting what it never saw")
     with served(model, output / "service.log") as url:
         for name, pixels in images.items():

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from roadseg.errors import CheckpointError, ConfigError
-from roadseg.inference.package import Architecture, ModelHeader, write_model_file
+from roadseg.inference.package import Architecture, ModelFile, ModelHeader, write_model_file
+from roadseg.inference.torch_engine import network_of
 from roadseg.taxonomy import Taxonomy
 
 HEADER_KEY = "roadseg"
@@ -36,7 +37,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({reason}); is it cut off, or another kind of file?"
         ) from error
-    if not isinstance(checkpoint, dict) or HEADER_KEY not in checkpoint:
+    header = checkpoint.get(HEADER_KEY) if isinstance(checkpoint, dict) else None
+    if not isinstance(header, dict) or not {"architecture", "recipe", "taxonomy"} <= set(header):
         raise CheckpointError(f"{path} was not written by roadseg; give a checkpoint of `lightning fit`")
     return checkpoint
 
@@ -100,7 +102,7 @@ def package_checkpoint(
 
     Raises:
         CheckpointError: when the checkpoint cannot be used.
-        ModelFileError: when the output's name is wrong or weights are not finite.
+        ModelFileError: when the output's name is wrong, or the weights are not finite or do not fit their network.
     """
     if short_side_px is not None and short_side_px < 32:
         raise ConfigError(
@@ -125,6 +127,7 @@ def package_checkpoint(
         weights_licence,
         provenance,
     )
+    network_of(ModelFile(model, weights, "", Path(path)))  # a file that could not be loaded is never written
     return write_model_file(output, model, weights)
 
 

@@ -5,7 +5,6 @@ OpenCV's decoders have returned whatever was in memory.
 """
 
 import io
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,12 +150,10 @@ def _open(data: bytes, name: str) -> Image.Image:
     if not data:
         raise CorruptImageError(f"{name} is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound follows
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         raise _unidentified(data, name) from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"{name} is too large: {error}") from error
     except MemoryError:
         raise

@@ -1,6 +1,7 @@
 """The training command line: `fit`, `validate`, `test` and `predict` from a YAML file, on Lightning's own CLI."""
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -83,6 +84,9 @@ class RoadsegCLI(LightningCLI):
         super().parse_arguments(parser, args)
         if not self.config[self.config.subcommand].config:
             raise ConfigError("no configuration given; for example: lightning fit -c configs/roadseg.yaml")
+        seed = self.config[self.config.subcommand].seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything is {seed}; use 0 to {2**32 - 1}")
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path and path not in ("best", "last", "hpc", "registry"):
             read_checkpoint(path)
@@ -110,6 +114,8 @@ class RoadsegCLI(LightningCLI):
     def _loggers(self, config: Any) -> list[Any]:
         files = [Path(str(path)) for path in config.config or []]
         name = config.name or (files[-1].stem if files else "roadseg")
+        # Both write into one folder, under names of their own; the second warns that the first has been there.
+        warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
         board = TensorBoardLogger(config.trainer.default_root_dir, name, default_hp_metric=False)
         return [board, CSVLogger(config.trainer.default_root_dir, name, version=board.version)]
 
@@ -118,7 +124,7 @@ def has_bf16(accelerator: str) -> bool:
     """Whether the hardware that a trainer will use computes in bfloat16 itself, rather than emulating it."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if accelerator in ("auto", "cpu"):
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
     return False

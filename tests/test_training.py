@@ -187,6 +187,12 @@ def test_two_processes_score_like_one(run, monkeypatch):
         (["--model.backbone", "twins_svt_smal"], "no backbone 'twins_svt_smal'; known: resnet101"),
         (["--model.decoder", "unet"], "no decoder 'unet'; known: deeplabv3plus, fpn, linear_concat, upernet"),
         (["--model.decoder_options", "{widht: 3}"], "decoder 'linear_concat' has no option 'widht'"),
+        (
+            ["--model.decoder_options", "{width: wide}"],
+            "linear_concat' cannot be built with the options {'width': 'wide'}",
+        ),
+        (["--model.decoder_options", "{width: 2.5}"], "cannot be built with the options {'width': 2.5}"),
+        (["--seed_everything", "-1"], "seed_everything is -1; use 0 to 4294967295"),
         (["--model.decoder", "deeplabv3plus", "--model.decoder_options", "{}"], "can be dilated"),
         (["--model.class_weights", "{raod: 2}"], "model.class_weights: taxonomy 'camvid11' has no class 'raod'"),
         (["--model.class_weights", "{road: -2}"], "model.class_weights.road is -2"),
@@ -298,3 +304,20 @@ def test_a_packaged_model_carries_its_provenance(run):
     assert header.provenance["recipe"]["lr"] == 1e-3 and header.provenance["data"]["frames"] == {"train": 8, "val": 5}
     assert header.provenance["scores"]["val/miou"] == pytest.approx(scores()[-1], abs=1e-6)
     assert header.provenance["averaged_weights"] is True and header.provenance["software"]["torch"] == version("torch")
+
+
+@pytest.mark.parametrize("header", [3, {}, {"architecture": {}}])
+def test_checkpoints_with_a_damaged_header_are_not_packaged(tmp_path, capsys, header):
+    torch.save({"state_dict": {}, "roadseg": header}, tmp_path / "x.ckpt")
+    assert roadseg.cli.main(["package", str(tmp_path / "x.ckpt"), "-o", str(tmp_path / "m.safetensors")]) == 1
+    assert "x.ckpt was not written by roadseg" in capsys.readouterr().err
+
+
+def test_a_checkpoint_whose_weights_do_not_fit_is_not_packaged(run, capsys):
+    assert run("fit", "--trainer.max_epochs", 1) == 0
+    stored = torch.load(checkpoint(), weights_only=True)
+    stored["state_dict"].pop("network.decoder.head.bias")
+    torch.save(stored, "cut.ckpt")
+    assert roadseg.cli.main(["package", "cut.ckpt", "-o", "m.safetensors"]) == 1
+    assert "1 missing (first ['decoder.head.bias'])" in capsys.readouterr().err
+    assert not Path("m.safetensors").exists()

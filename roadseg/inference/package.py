@@ -6,6 +6,7 @@ inference scale, licence of the weights, provenance. Nothing in it is executed, 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -169,8 +170,8 @@ def _parse_header(text: str, path: Path) -> ModelHeader:
             Architecture(**document["architecture"]),
             Taxonomy.from_dict(document["taxonomy"], f"{path}: taxonomy"),
             _three(document["normalisation"]["mean"]),
-            _three(document["normalisation"]["std"]),
-            document["inference"]["short_side_px"],
+            _three(document["normalisation"]["std"], above=0),
+            _short_side(document["inference"]["short_side_px"]),
             document["weights_licence"],
             document["provenance"],
         )
@@ -180,9 +181,17 @@ def _parse_header(text: str, path: Path) -> ModelHeader:
         ) from error
 
 
-def _three(values: Any) -> tuple[float, float, float]:
+def _three(values: Any, above: float = -math.inf) -> tuple[float, float, float]:
     red, green, blue = (float(v) for v in values)
+    if not all(above < v < math.inf for v in (red, green, blue)):
+        raise ValueError(f"normalisation {values}")
     return red, green, blue
+
+
+def _short_side(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"short_side_px {value!r}")
+    return value
 
 
 def _digest(path: Path) -> str:

@@ -96,7 +96,10 @@ def build_model(
     features = backbone_spec.build(
         drop_path_rate=drop_path_rate, output_stride=decoder_spec.output_stride, pretrained=pretrained
     )
-    head = decoder_spec.build(features.out_channels, num_classes, **options)
+    try:
+        head = decoder_spec.build(features.out_channels, num_classes, **options)
+    except (TypeError, ValueError) as error:  # torch's layers check the types
+        raise ModelError(f"decoder '{decoder}' cannot be built with the options {options}: {error}") from error
     return Segmenter(features, head, num_classes, mean, std)
 
 

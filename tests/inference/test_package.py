@@ -82,7 +82,16 @@ def test_a_newer_format_is_refused(model_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "header", [{"architecture": {}}, {"taxonomy": {}}, {"normalisation": {"mean": [1], "std": [1]}}, {"inference": 3}]
+    "header",
+    [
+        {"architecture": {}},
+        {"taxonomy": {}},
+        {"normalisation": {"mean": [1], "std": [1]}},
+        {"inference": 3},
+        {"inference": {"short_side_px": -4}},
+        {"normalisation": {"mean": [1, 2, 3], "std": [1, 0, 1]}},
+        {"normalisation": {"mean": [1, 2, 3], "std": [1, float("nan"), 1]}},
+    ],
 )
 def test_a_damaged_header_is_refused(model_file, tmp_path, header):
     path = rewrite(model_file, tmp_path / "bad.safetensors", header=header)
