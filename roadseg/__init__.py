@@ -3,12 +3,13 @@
 The public names load on first use, so that `import roadseg` stays fast and needs neither torch nor Lightning.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from roadseg.lazy import lazy_names
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
+_MODULE_OF = {
     "build_model": "roadseg.models.zoo",
     "list_backbones": "roadseg.models.zoo",
     "list_decoders": "roadseg.models.zoo",
@@ -41,14 +42,7 @@ if TYPE_CHECKING:
     from roadseg.taxonomy import Taxonomy, load_taxonomy
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use; a missing extra is named by the error."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'roadseg' has no attribute '{name}'; it has {', '.join(__all__)}")
-    from roadseg.errors import name_missing_extra
-
-    with name_missing_extra(f"roadseg.{name}"):
-        return getattr(import_module(_PUBLIC[name]), name)
+__getattr__ = lazy_names("roadseg", _MODULE_OF)
 
 
 def __dir__() -> list[str]:

@@ -31,6 +31,11 @@ class RampedEMA(WeightAveraging):
             raise ConfigError(f"ema.decay is {decay}; use a value from 0 up to, but not, 1")
         super().__init__(use_buffers=True, multi_avg_fn=ramped_average(decay))
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the average to where the network trains; it is made before the network has got there."""
+        assert self._average_model is not None  # made by setup
+        self._average_model.to(pl_module.device)
+
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take up the average again when training goes on; elsewhere a checkpoint's weights are the averaged ones."""
         if trainer.training:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, by default those of this process.
 
     Returns:
-        Exit status: 0, or 1 when something was refused or failed; 2 on wrong usage.
+        Exit status: 0, 1 when something was refused or failed, 2 on wrong usage, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in TRAINING_COMMANDS:
@@ -50,6 +50,9 @@ def _reporting_errors(what: str, run: Callable[[], int]) -> int:
     except RoadsegError as error:
         print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130  # what shells give for SIGINT
 
 
 def _without_worker_traceback(error: RoadsegError) -> str:

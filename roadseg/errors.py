@@ -52,6 +52,10 @@ class ModelFileError(RoadsegError):
     """A model file is missing, not a roadseg model file, or damaged."""
 
 
+class OutputError(RoadsegError):
+    """A file cannot be written."""
+
+
 class EngineError(RoadsegError):
     """An inference engine, device or precision is unknown or unavailable."""
 

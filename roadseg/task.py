@@ -70,6 +70,7 @@ class SegmentationTask(LightningModule):
             "options": dict(decoder_options or {}),
         }
         self.recipe: dict[str, Any] = {
+            "pretrained": pretrained,
             "drop_path_rate": drop_path_rate,
             "lr": lr,
             "decoder_lr_multiple": decoder_lr_multiple,

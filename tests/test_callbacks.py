@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from roadseg.callbacks import MaskWriter, RampedEMA, ramped_average
 from roadseg.errors import ConfigError
+from roadseg.task import SegmentationTask
 from roadseg.taxonomy import load_taxonomy
 
 
@@ -56,6 +57,16 @@ def test_the_random_start_is_forgotten():
 
 def test_decay_zero_follows_the_weights():
     assert averaged_after(0.0, 5) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_the_average_follows_the_network_to_its_device():
+    """Lightning makes it while the network is still on the CPU; every update would then copy across."""
+    task = SegmentationTask(load_taxonomy("camvid11"), "resnet18", decoder_options={"width": 8})
+    callback = RampedEMA()
+    callback.setup(None, task, "fit")
+    task.to("meta")
+    callback.on_fit_start(None, task)
+    assert {p.device.type for p in callback._average_model.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import roadseg
+import roadseg.inference.files
 from roadseg.cli import TRAINING_COMMANDS, main
 
 
@@ -95,6 +96,21 @@ def test_segment_refuses_before_it_writes(photos, model_file, capsys, arguments,
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
     assert not Path("out").exists() and len(list(Path("drive").iterdir())) == 2
+
+
+def test_an_output_that_cannot_be_written_is_named(photos, model_file, capsys):
+    Path("out").write_bytes(b"a file, not a folder")
+    assert main(["segment", "drive", "--model", str(model_file), "-o", "out"]) == 1
+    assert "cannot write out/a.png: File exists; choose another place" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_so(photos, model_file, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(roadseg.inference.files, "segment_files", interrupt)
+    assert main(["segment", "drive", "--model", str(model_file), "-o", "out"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
 
 
 @pytest.mark.parametrize("command", [["segment", "drive", "-o", "out"], ["serve", "--port", "0"]])

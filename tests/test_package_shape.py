@@ -30,7 +30,10 @@ def modules_after(code: str) -> set[str]:
         ("import roadseg; roadseg.load_predictor", {"torch", "lightning", "albumentations", "timm"}),
         ("import roadseg.inference.files, roadseg.inference.package", {"torch", "lightning", "albumentations"}),
         ("import roadseg.inference.torch_engine, roadseg.models.zoo", {"lightning", "albumentations"}),
-        ("import roadseg.data.synthetic", {"torch", "lightning", "albumentations"}),
+        (
+            "import roadseg.data.synthetic; from roadseg.data import CamVidDataset",
+            {"torch", "lightning", "albumentations"},
+        ),
         ("from roadseg.cli import _parser; _parser().format_help()", {"torch", "lightning", "numpy", "cv2"}),
     ],
 )

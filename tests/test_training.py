@@ -249,6 +249,15 @@ def test_a_broken_label_stops_the_run_with_its_name(run, camvid_root, capsys):
     assert f"mask {path} holds 1 value outside the label set: 99 (6144 pixels)" in error and "Traceback" not in error
 
 
+def test_an_error_in_a_loading_process_is_one_message(run, camvid_root, capsys):
+    assert run("fit", "--trainer.max_epochs", 1) == 0
+    (camvid_root / "photo.jpg").write_bytes(b"<html>")
+    images = f"--data.predict_images=[{camvid_root}/photo.jpg]"
+    assert run("predict", "--ckpt_path", checkpoint(), images, "--data.num_workers", 1) == 1
+    error = capsys.readouterr().err
+    assert f"error: {camvid_root}/photo.jpg is not a JPEG, PNG or WebP image" in error and "Traceback" not in error
+
+
 def test_resuming_with_other_hyperparameters_is_refused(run, capsys):
     assert run("fit", "--trainer.max_epochs", 1) == 0
     assert run("fit", "--ckpt_path", checkpoint(), "--model.lr", 0.5) == 1
@@ -260,6 +269,14 @@ def test_a_checkpoint_of_another_network_is_refused(run, capsys):
     assert run("validate", "--ckpt_path", checkpoint(), "--model.backbone", "resnet18") == 1
     error = capsys.readouterr().err
     assert 'backbone is "twins_svt_nano" in the checkpoint, "resnet18" now' in error and "Traceback" not in error
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads the processor's flags as Linux shows them")
+def test_precision_is_bf16_where_the_processor_has_it(run):
+    assert run("fit", "--trainer.max_epochs", 1, "--trainer.precision", "null") == 0
+    chosen = yaml.safe_load(Path("runs/tiny/version_0/config.yaml").read_text())["trainer"]["precision"]
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert chosen == ("bf16-mixed" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "32-true")
 
 
 def test_without_loggers_nothing_is_written_into_the_working_folder(run):

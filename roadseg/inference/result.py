@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from roadseg.errors import ConfigError
+from roadseg.errors import ConfigError, OutputError
 from roadseg.taxonomy import Taxonomy
 
 
@@ -83,11 +83,20 @@ def encode_png(picture: Image.Image) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file through a temporary name, so that a reader or a crash never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file through a temporary name, so that a reader or a crash never meets half of it.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or make room"
+        ) from error
