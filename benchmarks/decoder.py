@@ -38,7 +38,8 @@ def plain_form(decoder: LinearConcatDecoder, features: Sequence[Tensor]) -> Tens
     projected = [projection(f) for projection, f in zip(decoder.projections, features, strict=True)]
     size = projected[0].shape[-2:]
     resized = [projected[0], *(F.interpolate(p, size, mode="bilinear") for p in projected[1:])]
-    return decoder.head(decoder.dropout(decoder.activation(decoder.fuse(torch.cat(resized, 1)))))
+    fused = decoder.fuse(torch.cat(resized, 1))
+    return decoder.head(decoder.dropout(F.relu_(decoder.norm(fused)) if decoder.norm else fused))
 
 
 def make_case(name: str, memory_format: torch.memory_format) -> tuple[LinearConcatDecoder, list[Tensor]]:

@@ -48,31 +48,36 @@ class LinearConcatDecoder(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
         # Batch norm has a bias of its own.
         self.fuse = nn.Conv2d(width * len(in_channels), width, 1, bias=fuse == "linear")
-        self.activation = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if fuse == "norm_relu" else nn.Identity()
+        self.norm = nn.BatchNorm2d(width) if fuse == "norm_relu" else None
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Logits (B, num_classes, H / 4, W / 4) from features at strides 4, 8, 16, 32."""
-        return self.head(self.dropout(self.activation(self._fused(features))))
-
-    def _fused(self, features: Sequence[Tensor]) -> Tensor:
-        """The fused map (B, width, H / 4, W / 4) before the activation, in the folded form described above."""
         kernels, bias = self._folded()
         fused = F.conv2d(features[0], kernels[0], bias)  # the finest scale has the size already
         for feature, kernel in zip(features[1:], kernels[1:], strict=True):
             fused += F.interpolate(F.conv2d(feature, kernel), fused.shape[-2:], mode="bilinear")
-        return fused
+        if self.norm is not None:
+            # In evaluation batch norm is a fixed scale and offset a channel, and part of the kernels.
+            fused = F.relu_(self.norm(fused) if self.training else fused)
+        return self.head(self.dropout(fused))
 
     def _folded(self) -> tuple[list[Tensor], Tensor]:
         """The kernels W_i P_i (width, channels of scale i, 1, 1), and the bias sum_i W_i p_i (width,)."""
-        kernels, bias = [], self.fuse.weight.new_zeros(self.fuse.out_channels)
-        columns = self.fuse.weight.flatten(1).chunk(len(self.projections), dim=1)
-        for projection, column in zip(self.projections, columns, strict=True):
+        fuse, bias = self.fuse.weight.flatten(1), self.fuse.weight.new_zeros(self.fuse.out_channels)
+        if self.fuse.bias is not None:
+            bias = self.fuse.bias
+        if self.norm is not None and not self.training:
+            mean, variance = self.norm.get_buffer("running_mean"), self.norm.get_buffer("running_var")
+            scale = self.norm.weight * (variance + self.norm.eps).rsqrt()
+            fuse, bias = scale[:, None] * fuse, self.norm.bias - scale * mean
+        kernels = []
+        for projection, columns in zip(self.projections, fuse.chunk(len(self.projections), dim=1), strict=True):
             weight, offset = projection.get_parameter("weight"), projection.get_parameter("bias")
-            kernels.append((column @ weight.flatten(1))[:, :, None, None])
-            bias = bias + column @ offset
-        return kernels, bias if self.fuse.bias is None else bias + self.fuse.bias
+            kernels.append((columns @ weight.flatten(1))[:, :, None, None])
+            bias = bias + columns @ offset
+        return kernels, bias
 
 
 def _check_options(width: int, fuse: str, dropout: float) -> None:
