@@ -8,7 +8,7 @@ import torch
 
 def describe_machine() -> dict[str, str | int]:
     """Processor, cores, threads and versions."""
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return {
         "processor": str(capabilities.get("cpu_name", platform.processor())),
         "architecture": platform.machine(),

@@ -56,7 +56,9 @@ def ramped_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
         n = int(num_averaged)
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, (1 + n) / (10 + n)))
+            # The average stays in float32 where the network trains in bfloat16.
+            same_type = [c.to(a.dtype) for a, c in zip(averaged, current, strict=True)]
+            torch._foreach_lerp_(list(averaged), same_type, 1 - min(decay, (1 + n) / (10 + n)))
         else:  # counters, such as batch norm's
             torch._foreach_copy_(list(averaged), list(current))
 

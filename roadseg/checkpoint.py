@@ -7,23 +7,45 @@ from typing import Any
 
 import torch
 
-from roadseg.errors import CheckpointError, ConfigError
-from roadseg.inference.package import Architecture, ModelFile, ModelHeader, write_model_file
+from roadseg.errors import CheckpointError, ConfigError, TaxonomyError
+from roadseg.inference.package import (
+    MAX_SHORT_SIDE_PX,
+    MIN_SHORT_SIDE_PX,
+    ModelFile,
+    ModelHeader,
+    parse_architecture,
+    write_model_file,
+)
 from roadseg.inference.torch_engine import network_of
 from roadseg.taxonomy import Taxonomy
 
 HEADER_KEY = "roadseg"
 """Key of a Lightning checkpoint under which a task describes itself."""
 
+_WEIGHT_PARTS = {"state_dict": dict, "epoch": int, "global_step": int}
+_RESUME_PARTS = {
+    "pytorch-lightning_version": str,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": dict,
+    "callbacks": dict,
+    "current_model_state": dict,
+    "averaging_state": dict,
+}
+
 _NETWORK = "network."
 """Prefix of the network's weights in a task's state dict."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, resume: bool = False) -> dict[str, Any]:
     """Read a checkpoint written by `lightning fit`; no code in it is run.
 
+    Args:
+        path: the file.
+        resume: whether training shall go on from it, for which it needs more than weights.
+
     Raises:
-        CheckpointError: when it is missing, unreadable, or was not written by roadseg.
+        CheckpointError: when it is missing, unreadable, was not written by roadseg, or is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,10 +59,35 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a readable checkpoint ({reason}); is it cut off, or another kind of file?"
         ) from error
-    header = checkpoint.get(HEADER_KEY) if isinstance(checkpoint, dict) else None
-    if not isinstance(header, dict) or not {"architecture", "recipe", "taxonomy"} <= set(header):
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(HEADER_KEY), dict):
         raise CheckpointError(f"{path} was not written by roadseg; give a checkpoint of `lightning fit`")
+    _check_parts(checkpoint, path, _WEIGHT_PARTS | (_RESUME_PARTS if resume else {}))
     return checkpoint
+
+
+def _check_parts(checkpoint: Mapping[str, Any], path: Path, parts: Mapping[str, type]) -> None:
+    for part, kind in parts.items():
+        if not isinstance(checkpoint.get(part), kind):
+            raise CheckpointError(
+                f"{path} is damaged: its '{part}' is missing or no {kind.__name__}; use another checkpoint"
+            )
+    header = checkpoint[HEADER_KEY]
+    try:
+        parse_architecture(header["architecture"])
+        Taxonomy.from_dict(header["taxonomy"])
+        dict(header["recipe"])
+    except (KeyError, TypeError, ValueError, TaxonomyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(
+            f"{path} is damaged: its description is wrong ({reason}); use another checkpoint"
+        ) from error
+    for name, tensor in checkpoint["state_dict"].items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            raise CheckpointError(f"{path} is damaged: weight '{name}' is no dense tensor; use another checkpoint")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{path}: weight '{name}' holds NaN or infinite values: the training diverged; take an earlier one"
+            )
 
 
 def check_same_model(checkpoint: Mapping[str, Any], architecture: Mapping[str, Any], taxonomy: Taxonomy) -> None:
@@ -49,9 +96,7 @@ def check_same_model(checkpoint: Mapping[str, Any], architecture: Mapping[str, A
     Raises:
         CheckpointError: naming each value that differs.
     """
-    header = checkpoint.get(HEADER_KEY)
-    if header is None:
-        raise CheckpointError("the checkpoint was not written by roadseg; give a checkpoint of `lightning fit`")
+    header = checkpoint[HEADER_KEY]
     differing = _differences(header["architecture"], architecture)
     if header["taxonomy"] != taxonomy.to_dict():
         names = [c["name"] for c in header["taxonomy"]["classes"]]
@@ -62,6 +107,25 @@ def check_same_model(checkpoint: Mapping[str, Any], architecture: Mapping[str, A
         raise CheckpointError(
             f"the checkpoint holds another model: {'; '.join(differing)}. Give the configuration that made it"
         )
+
+
+def check_same_weights(checkpoint: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Check that a checkpoint holds the weights that a task needs.
+
+    Raises:
+        CheckpointError: naming the first that is missing, unknown, or has another shape.
+    """
+    held = checkpoint["state_dict"]
+    for name in sorted(set(held) ^ set(wanted)):
+        raise CheckpointError(
+            f"the checkpoint is damaged: weight '{name}' is {'missing' if name in wanted else 'unknown'}; use another"
+        )
+    for name, tensor in wanted.items():
+        if held[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"the checkpoint is damaged: weight '{name}' has shape {tuple(held[name].shape)}, not "
+                f"{tuple(tensor.shape)}; use another"
+            )
 
 
 def check_same_recipe(checkpoint: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
@@ -101,36 +165,47 @@ def package_checkpoint(
         The model file's SHA-256 digest.
 
     Raises:
+        ConfigError: when short_side_px is out of range.
         CheckpointError: when the checkpoint cannot be used.
         ModelFileError: when the output's name is wrong, or the weights are not finite or do not fit their network.
     """
-    if short_side_px is not None and short_side_px < 32:
+    if short_side_px is not None and not MIN_SHORT_SIDE_PX <= short_side_px <= MAX_SHORT_SIDE_PX:
         raise ConfigError(
-            f"short_side_px is {short_side_px}; use at least 32, or leave it out to keep images' own size"
+            f"short_side_px is {short_side_px}; use {MIN_SHORT_SIDE_PX} to {MAX_SHORT_SIDE_PX}, or leave it out to "
+            "keep images' own size"
         )
     checkpoint = read_checkpoint(path)
-    header = checkpoint[HEADER_KEY]
+    model = _header_of(checkpoint, short_side_px, weights_licence, Path(path))
     weights = {
-        name.removeprefix(_NETWORK): tensor.numpy()
+        name.removeprefix(_NETWORK): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(_NETWORK)
     }
-    provenance = {key: header.get(key) for key in ("recipe", "data", "scores", "software")}
-    provenance |= {"epoch": checkpoint["epoch"], "global_step": checkpoint["global_step"]}
-    provenance["averaged_weights"] = "averaging_state" in checkpoint
-    model = ModelHeader(
-        Architecture(**header["architecture"]),
-        Taxonomy.from_dict(header["taxonomy"], str(path)),
-        _rgb(weights["mean"]),
-        _rgb(weights["std"]),
-        short_side_px,
-        weights_licence,
-        provenance,
-    )
     network_of(ModelFile(model, weights, "", Path(path)))  # a file that could not be loaded is never written
     return write_model_file(output, model, weights)
 
 
-def _rgb(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(v) for v in values.ravel())
+def _header_of(
+    checkpoint: Mapping[str, Any], short_side_px: int | None, weights_licence: str, path: Path
+) -> ModelHeader:
+    header = checkpoint[HEADER_KEY]
+    provenance = {key: header.get(key) for key in ("recipe", "data", "scores", "software")}
+    provenance |= {key: checkpoint[key] for key in ("epoch", "global_step")}
+    provenance["averaged_weights"] = "averaging_state" in checkpoint
+    return ModelHeader(
+        parse_architecture(header["architecture"]),
+        Taxonomy.from_dict(header["taxonomy"]),
+        _rgb(checkpoint, "mean", path),
+        _rgb(checkpoint, "std", path),
+        short_side_px,
+        weights_licence,
+        provenance,
+    )
+
+
+def _rgb(checkpoint: Mapping[str, Any], name: str, path: Path) -> tuple[float, float, float]:
+    values = checkpoint["state_dict"].get(f"{_NETWORK}{name}")
+    if values is None or values.numel() != 3:
+        raise CheckpointError(f"{path} is damaged: it holds no normalisation '{name}'; use another checkpoint")
+    red, green, blue = (float(v) for v in values.flatten())
     return red, green, blue

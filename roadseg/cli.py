@@ -172,7 +172,7 @@ def _segment(args: argparse.Namespace) -> int:
     from roadseg.inference.files import plan_files, segment_files
     from roadseg.inference.predictor import load_predictor
 
-    jobs = plan_files(args.images, args.output)
+    jobs = plan_files(args.images, args.output, overlay=args.overlay)
     predictor = load_predictor(args.model, precision=args.precision, device=args.device)
     outcomes = segment_files(predictor, jobs, overlay=args.overlay, orientation=args.orientation)
     failed = 0

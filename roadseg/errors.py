@@ -6,6 +6,7 @@ exception that left a data-loader worker from its class and one string.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class RoadsegError(Exception):
@@ -99,9 +100,17 @@ def name_missing_extra(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF:
+        if package not in _EXTRA_OF or _is_installed(package):  # then a part of it is missing, which no extra brings
             raise
         extra = _EXTRA_OF[package]
         raise MissingExtraError(
-            f"{what} needs the package '{package}', which is not installed: pip install 'roadseg[{extra}]'"
+            f"{what} needs the package '{package}', which is not installed; in a checkout of roadseg: "
+            f"pip install -c constraints.txt '.[{extra}]'"
         ) from error
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # an entry of None in sys.modules hides a package
+        return False

@@ -94,8 +94,11 @@ def image_from_pil(image: Image.Image, *, orientation: Orientation = "displayed"
     """Take a PIL image, under the rules of `decode_image`.
 
     Raises:
+        UnsupportedImageError: when it has no pixels.
         CorruptImageError: when its pixels cannot be loaded or converted.
     """
+    if 0 in image.size:
+        raise UnsupportedImageError(f"the PIL image has no pixels: its size is {image.width}x{image.height}")
     pixels, tag = _load(image, orientation, "the PIL image")
     return DecodedImage(pixels, image.format or "array", tag, orientation)
 

@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe
+from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
 from roadseg.data.sampling import derive_seed
 from roadseg.errors import ConfigError, TaxonomyError
 from roadseg.losses import cross_entropy
 from roadseg.metrics.confusion import ConfusionMatrix, iou_per_class, miou, pixel_accuracy
-from roadseg.models.zoo import build_model
+from roadseg.models.zoo import build_model, check_decoder_options
 from roadseg.provenance import software_versions
 from roadseg.schedules import warmup_poly
 from roadseg.taxonomy import Taxonomy
@@ -80,6 +80,7 @@ class SegmentationTask(LightningModule):
             "class_weights": dict(class_weights or {}),
             "seed": seed,
         }
+        check_decoder_options(decoder, self.architecture["options"])
         self.network = build_model(
             backbone,
             decoder,
@@ -89,6 +90,8 @@ class SegmentationTask(LightningModule):
             **self.architecture["options"],
         )
         self.register_buffer("class_weights", _weights(class_weights, taxonomy), persistent=False)
+        self._scores: dict[str, float] = {}
+        """Of the last validation, with the epoch and step after which it was run."""
         self._confusion = {stage: ConfusionMatrix(len(taxonomy)) for stage in ("val", "test")}
 
     def forward(self, image: Tensor) -> Tensor:
@@ -102,6 +105,8 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch."""
         loss = cross_entropy(self(batch["image"]), batch["mask"], self.class_weights)
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # a GPU waits for the answer
+            self._refuse_divergence(loss)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch["name"]))
         return loss
@@ -154,9 +159,7 @@ class SegmentationTask(LightningModule):
             "taxonomy": self.taxonomy.to_dict(),
             "data": self._describe_data(),
             "software": software_versions(),
-            "scores": {
-                name: float(value) for name, value in self._trainer_metrics().items() if name.startswith("val/")
-            },
+            "scores": self._scores,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -166,8 +169,16 @@ class SegmentationTask(LightningModule):
             CheckpointError: naming each value that differs.
         """
         check_same_model(checkpoint, self.architecture, self.taxonomy)
+        check_same_weights(checkpoint, self.state_dict())
         if self._trainer is not None and self.trainer.training:
             check_same_recipe(checkpoint, self.recipe)
+
+    def _refuse_divergence(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"the loss is {loss.item()} at step {self.global_step}: the training diverged; lower model.lr, which "
+                f"is {self.recipe['lr']}"
+            )
 
     def _count(self, stage: str, batch: Mapping[str, Any]) -> None:
         logits = self._full_precision_logits(batch["image"])
@@ -180,21 +191,19 @@ class SegmentationTask(LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         counts = self._confusion[stage].summed()
-        scores = {f"{stage}/accuracy": pixel_accuracy(counts)}
+        scores = {f"{stage}/miou": miou(counts), f"{stage}/accuracy": pixel_accuracy(counts)}
         for name, iou in zip(self.taxonomy.names, iou_per_class(counts).tolist(), strict=True):
             if not math.isnan(iou):  # the class occurs nowhere
                 scores[f"{stage}/iou/{name}"] = iou
         # The counts are those of all processes already; the mean that sync_dist takes over equal values is harmless.
-        several = self.trainer.world_size > 1
-        self.log_dict(scores, sync_dist=several)
-        self.log(f"{stage}/miou", miou(counts), prog_bar=True, sync_dist=several)
+        for name, score in scores.items():
+            self.log(name, score, prog_bar=name.endswith("/miou"), sync_dist=self.trainer.world_size > 1)
+        if stage == "val" and not self.trainer.sanity_checking:
+            self._scores = {"epoch": self.current_epoch, "global_step": self.global_step, **scores}
 
     def _describe_data(self) -> dict[str, Any]:
         data = getattr(self._trainer, "datamodule", None)
         return data.describe() if data is not None else {}
-
-    def _trainer_metrics(self) -> Mapping[str, Tensor]:
-        return self.trainer.callback_metrics if self._trainer is not None else {}
 
     def _parameter_groups(self) -> Iterator[dict[str, Any]]:
         parts = (("backbone", self.network.backbone, 1.0), ("decoder", self.network.decoder, None))
@@ -222,16 +231,18 @@ def _weights(class_weights: Mapping[str, float] | None, taxonomy: Taxonomy) -> T
             raise ConfigError(f"model.class_weights: {error}") from error
         _check_not_negative(**{f"class_weights.{name}": weight})
         weights[index] = weight
+    if not weights.any():
+        raise ConfigError("model.class_weights are all 0, so that nothing would be learned; give one class more than 0")
     return weights
 
 
 def _check_above_zero(**values: float) -> None:
     for name, value in values.items():
-        if not value > 0:
-            raise ConfigError(f"model.{name} is {value}; use a value above 0")
+        if not 0 < value < math.inf:
+            raise ConfigError(f"model.{name} is {value}; use a finite value above 0")
 
 
 def _check_not_negative(**values: float) -> None:
     for name, value in values.items():
-        if not value >= 0:
-            raise ConfigError(f"model.{name} is {value}; use 0 or more")
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"model.{name} is {value}; use 0 or a finite value above it")

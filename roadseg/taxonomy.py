@@ -116,10 +116,13 @@ class Taxonomy:
                 f"{source}: expected a mapping with name, version and classes, got {type(data).__name__}"
             )
         _check_keys(source, data, required={"name", "version", "classes"}, optional={"ignore_index"})
+        for key, kind in (("name", str), ("version", int)):
+            if type(data[key]) is not kind or data[key] == "":
+                raise TaxonomyError(f"{source}: '{key}' must be a {kind.__name__}, got {data[key]!r}")
         if not isinstance(data["classes"], list):
             raise TaxonomyError(f"{source}: 'classes' must be a list, got {data['classes']!r}")
         classes = tuple(_class_from(f"{source}: class {i}", entry) for i, entry in enumerate(data["classes"]))
-        return cls(str(data["name"]), int(data["version"]), classes, int(data.get("ignore_index", IGNORE_INDEX)))
+        return cls(data["name"], data["version"], classes, data.get("ignore_index", IGNORE_INDEX))
 
 
 def list_taxonomies() -> list[str]:
@@ -154,9 +157,10 @@ def _class_from(where: str, entry: Any) -> RoadClass:
     colour = entry["colour"]
     if not (isinstance(colour, list | tuple) and len(colour) == 3 and all(type(v) is int for v in colour)):
         raise TaxonomyError(f"{where}: colour must be three integers [red, green, blue], got {colour!r}")
-    return RoadClass(
-        str(entry["name"]), (colour[0], colour[1], colour[2]), str(entry.get("group", "other")), entry.get("left_right")
-    )
+    name, partner = entry["name"], entry.get("left_right")
+    if type(name) is not str or not name or not (partner is None or type(partner) is str):
+        raise TaxonomyError(f"{where}: name and left_right must be words, got {name!r} and {partner!r}")
+    return RoadClass(name, (colour[0], colour[1], colour[2]), str(entry.get("group", "other")), partner)
 
 
 def _check_keys(where: str, data: Mapping[str, Any], required: set[str], optional: set[str]) -> None:

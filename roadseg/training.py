@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -80,26 +81,30 @@ class RoadsegCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, then refuse a checkpoint that cannot be read before anything is built."""
+        """Parse, then refuse what the parser cannot know to be wrong, before anything is built."""
         super().parse_arguments(parser, args)
-        if not self.config[self.config.subcommand].config:
-            raise ConfigError("no configuration given; for example: lightning fit -c configs/roadseg.yaml")
-        seed = self.config[self.config.subcommand].seed_everything
-        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
-            raise ConfigError(f"seed_everything is {seed}; use 0 to {2**32 - 1}")
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path and path not in ("best", "last", "hpc", "registry"):
-            read_checkpoint(path)
+        command = self.config.subcommand
+        config = self.config[command]
+        if not config.config:
+            raise ConfigError(f"no configuration given; for example: lightning {command} -c configs/roadseg.yaml")
+        _check_seeds(config)
+        _check_trainer(config.trainer)
+        if config.ckpt_path:
+            read_checkpoint(config.ckpt_path, resume=command == "fit")
+        elif command != "fit":
+            raise ConfigError(
+                f"{command} needs trained weights: give --ckpt_path runs/NAME/version_N/checkpoints/best.ckpt"
+            )
 
     def before_instantiate_classes(self) -> None:
-        """Settle what depends on the machine or on the seed."""
+        """Settle what depends on the machine, on the seed or on the command."""
         config = self.config[self.subcommand]
-        if config.trainer.use_distributed_sampler:
-            raise ConfigError("trainer.use_distributed_sampler is true; the data module has its own: set it to false")
         if config.trainer.precision is None:
             config.trainer.precision = "bf16-mixed" if has_bf16(config.trainer.accelerator) else "32-true"
         if config.seed_everything is not False:
             config.data.seed = config.model.seed = config.seed_everything
+        if self.subcommand == "predict":
+            config.return_predictions = False  # the masks are written; kept, they would fill the memory
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add CSV and TensorBoard logs to a training run that chose no logger."""
@@ -108,7 +113,7 @@ class RoadsegCLI(LightningCLI):
             kwargs["logger"] = self._loggers(config) if self.subcommand == "fit" else False
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, ImportError) as error:
+        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
             raise ConfigError(f"trainer: {error}") from error
 
     def _loggers(self, config: Any) -> list[Any]:
@@ -125,7 +130,8 @@ def has_bf16(accelerator: str) -> bool:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        capabilities = torch.cpu.get_capabilities()
+        # Before torch 2.11 the processor was not described; float32 is always right.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
     return False
 
@@ -154,24 +160,58 @@ def main(argv: Sequence[str] | None = None) -> None:
             auto_configure_optimizers=False,
             args=None if argv is None else arguments,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, OSError) as error:
         raise ConfigError(str(error)) from error
 
 
+def _check_seeds(config: Any) -> None:
+    seed = config.seed_everything
+    if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+        raise ConfigError(f"seed_everything is {seed}; use 0 to {2**32 - 1}")
+    for part in ("data", "model"):
+        own = config[part].seed
+        if seed is not False and own not in (0, seed):  # it would be overruled without a word
+            raise ConfigError(f"{part}.seed is {own}, but seed_everything is {seed}; set seed_everything alone")
+
+
+def _check_trainer(trainer: Any) -> None:
+    if trainer.use_distributed_sampler:
+        raise ConfigError("trainer.use_distributed_sampler is true; the data module has its own: set it to false")
+    if trainer.check_val_every_n_epoch is not None and trainer.check_val_every_n_epoch < 1:
+        raise ConfigError(f"trainer.check_val_every_n_epoch is {trainer.check_val_every_n_epoch}; use at least 1")
+
+
 def _config_files(arguments: Sequence[str]) -> Iterator[Path]:
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in pairwise([*arguments, ""]):
         name, equals, rest = flag.partition("=")
         if name in ("-c", "--config"):
             yield Path(rest if equals else value)
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key that occurs twice is an error; the second would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, if its keys differ."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = {str(key) for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise yaml.YAMLError(f"{', '.join(sorted(repeated))} occurs twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
 def _check_config_file(path: Path) -> None:
     """Name the file that is wrong, which the parser's own messages do not."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+        raise ConfigError(f"{path} is not a proper YAML file: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings; a configuration has sections such as trainer, model and data")
+    for section in ("trainer", "model", "data"):
+        if section in content and content[section] is None:
+            raise ConfigError(f"{path}: the section '{section}' is empty; fill it or leave it out")
+        if isinstance(content.get(section), str):
+            _check_config_file(path.parent / content[section])

@@ -101,7 +101,9 @@ def test_segment_refuses_before_it_writes(photos, model_file, capsys, arguments,
 def test_an_output_that_cannot_be_written_is_named(photos, model_file, capsys):
     Path("out").write_bytes(b"a file, not a folder")
     assert main(["segment", "drive", "--model", str(model_file), "-o", "out"]) == 1
-    assert "cannot write out/a.png: File exists; choose another place" in capsys.readouterr().err
+    assert "out is a file; give a folder for the masks" in capsys.readouterr().err
+    assert main(["segment", "drive", "--model", str(model_file), "-o", "out/deep"]) == 1
+    assert "cannot write out/deep/a.png: Not a directory; choose another place" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_says_so(photos, model_file, capsys, monkeypatch):
@@ -127,7 +129,7 @@ def test_a_checkpoint_in_place_of_a_model_file_says_how_to_make_one(photos, caps
 
 def test_package_refuses_a_short_side_that_cannot_work(photos, capsys):
     assert main(["package", "x.ckpt", "-o", "m.safetensors", "--short-side-px", "3"]) == 1
-    assert "short_side_px is 3; use at least 32" in capsys.readouterr().err
+    assert "short_side_px is 3; use 32 to 4096" in capsys.readouterr().err
 
 
 def test_the_module_is_the_command():

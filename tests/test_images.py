@@ -194,5 +194,7 @@ def test_pil_images_follow_the_same_rules():
     exif[0x0112] = 6
     picture = Image.open(io.BytesIO(encoded(Image.fromarray(PHOTO), "PNG", exif=exif)))
     assert np.array_equal(image_from_pil(picture).pixels, np.rot90(PHOTO, -1))
+    with pytest.raises(UnsupportedImageError, match="has no pixels: its size is 0x5"):
+        image_from_pil(Image.new("RGB", (0, 5)))
     with pytest.raises(CorruptImageError, match="pixel type F has no defined range; save it with 8 or 16 bits"):
         image_from_pil(Image.new("F", (3, 3)))

@@ -18,6 +18,7 @@ from PIL import Image
 import roadseg
 from roadseg.cli import lightning_main
 from roadseg.data.camvid import CamVidDataset
+from roadseg.taxonomy import load_taxonomy
 
 TINY = {
     "trainer": {
@@ -183,7 +184,23 @@ def test_two_processes_score_like_one(run, monkeypatch):
         (["--model.lr", "fast"], "Parser key \"model.lr\":\n  Expected a <class 'float'>. Got value: fast"),
         (["--data.crop_size", "320"], 'Parser key "data.crop_size"'),
         (["--trainer.accelerator", "gpus"], "accelerator"),
-        (["--model.lr", "-1"], "model.lr is -1.0; use a value above 0"),
+        (["--model.lr", "-1"], "model.lr is -1.0; use a finite value above 0"),
+        (["--model.lr", ".inf"], "model.lr is inf; use a finite value above 0"),
+        (["--model.lr", "1e30"], "the training diverged; lower model.lr, which is 1e+30"),
+        (["--model.decoder_options", "{num_classes: 3}"], "decoder 'linear_concat' has no option 'num_classes'"),
+        (["--model.decoder_options", "{pretrained: true}"], "decoder 'linear_concat' has no option 'pretrained'"),
+        (["--model.decoder_options", "{width: 1000000000}"], "cannot be built with the options {'width': 1000000000}"),
+        (["--model.seed", "5"], "model.seed is 5, but seed_everything is 0; set seed_everything alone"),
+        (["--data.seed", "5"], "data.seed is 5, but seed_everything is 0"),
+        (
+            ["--data.scale_range", "[1, 100000]"],
+            "scale_range is [1.0, 100000.0]; use [smallest, largest], both 0.1 to 10",
+        ),
+        (["--data.crop_size", "[1000000, 1000000]"], "crop_size is [1000000, 1000000]"),
+        (["--trainer.devices", "x"], "trainer: "),
+        (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0; use at least 1"),
+        (["--trainer.default_root_dir", "tiny.yaml"], "tiny.yaml"),
+        (["--ckpt_path", "last"], "no checkpoint at last"),
         (["--model.backbone", "twins_svt_smal"], "no backbone 'twins_svt_smal'; known: resnet101"),
         (["--model.decoder", "unet"], "no decoder 'unet'; known: deeplabv3plus, fpn, linear_concat, upernet"),
         (["--model.decoder_options", "{widht: 3}"], "decoder 'linear_concat' has no option 'widht'"),
@@ -196,6 +213,8 @@ def test_two_processes_score_like_one(run, monkeypatch):
         (["--model.decoder", "deeplabv3plus", "--model.decoder_options", "{}"], "can be dilated"),
         (["--model.class_weights", "{raod: 2}"], "model.class_weights: taxonomy 'camvid11' has no class 'raod'"),
         (["--model.class_weights", "{road: -2}"], "model.class_weights.road is -2"),
+        (["--model.class_weights", "{road: .inf}"], "model.class_weights.road is inf"),
+        (["--model.class_weights", str(dict.fromkeys(load_taxonomy("camvid11").names, 0))], "class_weights are all 0"),
         (["--data.dataset", "camvid12"], "no dataset 'camvid12'; known: camvid, synthetic"),
         (["--data.root", "nowhere"], "CamVid: no folder nowhere/camvid/train; get it with"),
         (["--data.batch_size", "99"], "batch_size is 99, but a process has only 8 training frames"),
@@ -223,12 +242,42 @@ def test_a_yaml_file_with_an_unknown_key_is_refused_with_the_key(run, capsys):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("model: [", "tiny.yaml is not a YAML file"), ("- 1\n", "tiny.yaml holds no settings"), ("", "holds no settings")],
+    [
+        ("model: [", "tiny.yaml is not a proper YAML file"),
+        ("- 1\n", "tiny.yaml holds no settings"),
+        ("", "holds no settings"),
+    ],
 )
 def test_a_file_that_is_no_configuration_is_refused(run, capsys, text, message):
     Path("tiny.yaml").write_text(text)
     assert run("fit") == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_an_untrained_network_is_never_scored(run, capsys, command):
+    assert run(command) == 1
+    assert f"{command} needs trained weights: give --ckpt_path runs/NAME" in capsys.readouterr().err
+
+
+def test_the_bare_command_says_what_it_takes(monkeypatch, capsys):
+    for arguments in (["lightning"], ["lightning", "-c"]):
+        monkeypatch.setattr(sys, "argv", arguments)
+        assert lightning_main() == 1
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_training_in_bfloat16_throughout_averages_in_float32(run):
+    assert run("fit", "--trainer.precision", "bf16-true", "--trainer.max_epochs", 1) == 0
+    stored = torch.load(checkpoint(), weights_only=True)
+    assert stored["state_dict"]["network.decoder.head.weight"].isfinite().all()
+    assert roadseg.cli.main(["package", str(checkpoint()), "-o", "m.safetensors"]) == 0
+
+
+def test_scores_in_a_checkpoint_say_after_which_epoch_they_were_taken(run):
+    assert run("fit", "--trainer.max_epochs", 3, "--trainer.check_val_every_n_epoch", 2) == 0
+    header = torch.load(checkpoint(), weights_only=True)
+    assert header["epoch"] == 2 and header["roadseg"]["scores"]["epoch"] == 1
 
 
 def test_no_configuration_at_all_is_refused(run, capsys):
@@ -323,18 +372,43 @@ def test_a_packaged_model_carries_its_provenance(run):
     assert header.provenance["averaged_weights"] is True and header.provenance["software"]["torch"] == version("torch")
 
 
-@pytest.mark.parametrize("header", [3, {}, {"architecture": {}}])
-def test_checkpoints_with_a_damaged_header_are_not_packaged(tmp_path, capsys, header):
-    torch.save({"state_dict": {}, "roadseg": header}, tmp_path / "x.ckpt")
-    assert roadseg.cli.main(["package", str(tmp_path / "x.ckpt"), "-o", str(tmp_path / "m.safetensors")]) == 1
-    assert "x.ckpt was not written by roadseg" in capsys.readouterr().err
+def damage(**changes) -> Path:
+    """A copy of the last checkpoint with some of its parts replaced, or taken out (None)."""
+    stored = torch.load(checkpoint(), weights_only=True)
+    stored = {k: v for k, v in {**stored, **changes}.items() if v is not None}
+    torch.save(stored, "damaged.ckpt")
+    return Path("damaged.ckpt")
 
 
-def test_a_checkpoint_whose_weights_do_not_fit_is_not_packaged(run, capsys):
+def test_damaged_checkpoints_are_refused_with_the_part(run, capsys):
     assert run("fit", "--trainer.max_epochs", 1) == 0
     stored = torch.load(checkpoint(), weights_only=True)
-    stored["state_dict"].pop("network.decoder.head.bias")
-    torch.save(stored, "cut.ckpt")
-    assert roadseg.cli.main(["package", "cut.ckpt", "-o", "m.safetensors"]) == 1
-    assert "1 missing (first ['decoder.head.bias'])" in capsys.readouterr().err
+    header, weights = stored["roadseg"], stored["state_dict"]
+    bias, mean = "network.decoder.head.bias", "network.mean"
+    cases = [
+        ({"roadseg": 3}, "was not written by roadseg"),
+        ({"roadseg": {}}, "its description is wrong (KeyError: 'architecture')"),
+        ({"roadseg": {**header, "architecture": {}}}, "its description is wrong"),
+        ({"roadseg": {**header, "architecture": [1]}}, "[1] where a dict is expected"),
+        ({"roadseg": {**header, "taxonomy": {**header["taxonomy"], "version": "abc"}}}, "'version' must be a int"),
+        ({"state_dict": None}, "its 'state_dict' is missing"),
+        ({"state_dict": [1]}, "its 'state_dict' is missing or no dict"),
+        ({"state_dict": {}}, "it holds no normalisation 'mean'"),
+        ({"state_dict": {**weights, bias: 3}}, f"weight '{bias}' is no dense tensor"),
+        ({"state_dict": {**weights, bias: torch.full((11,), torch.nan)}}, f"weight '{bias}' holds NaN"),
+        ({"state_dict": {**weights, mean: torch.zeros(2)}}, "it holds no normalisation 'mean'"),
+        ({"state_dict": {**weights, bias: torch.zeros(4)}}, "has shape (4,)"),
+        ({"state_dict": {k: v for k, v in weights.items() if k != bias}}, "decoder.head.bias"),
+        ({"epoch": None}, "its 'epoch' is missing"),
+    ]
+    for changes, message in cases:
+        path = damage(**changes)
+        assert roadseg.cli.main(["package", str(path), "-o", "m.safetensors"]) == 1
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error
+        assert run("validate", "--ckpt_path", path) == 1
+        assert "Traceback" not in capsys.readouterr().err
+    for part in ("optimizer_states", "loops", "averaging_state", "pytorch-lightning_version"):
+        assert run("fit", "--ckpt_path", damage(**{part: None})) == 1
+        assert f"its '{part}' is missing" in capsys.readouterr().err
     assert not Path("m.safetensors").exists()

@@ -1,5 +1,6 @@
 """The data module: from a dataset's name to the loaders that Lightning runs."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,13 @@ def _synthetic(
     size: tuple[int, int] = (256, 384),
     seed: int = 0,
 ) -> RoadDataset:
+    numbers = {"train_frames": train_frames, "val_frames": val_frames, "seed": seed}
+    for name, value in numbers.items():
+        least = 0 if name == "seed" else 1
+        if type(value) is not int or value < least:
+            raise ConfigError(f"data.options.{name} is {value!r}; use a whole number of at least {least}")
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int for side in size):
+        raise ConfigError(f"data.options.size is {size!r}; use [height, width] in px")
     frames = train_frames if split == "train" else val_frames
     return SyntheticRoadDataset(frames, (size[0], size[1]), 3 * seed + ("train", "val", "test").index(split))
 
@@ -41,6 +49,11 @@ class DatasetSpec:
 
     build: Callable[..., RoadDataset]
     taxonomy: str
+
+    @property
+    def options(self) -> list[str]:
+        """Names of the dataset's own options."""
+        return [name for name in inspect.signature(self.build).parameters if name not in ("root", "split")]
 
 
 DATASETS: Mapping[str, DatasetSpec] = {
@@ -89,6 +102,7 @@ class RoadDataModule(LightningDataModule):
         _check_counts(batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0))
         if dataset not in DATASETS:
             raise ConfigError(f"no dataset '{dataset}'; known: {', '.join(sorted(DATASETS))}")
+        _check_options(dataset, options or {})
         self._dataset, self._root, self._options = dataset, root, options or {}
         self._batch_size, self._eval_batch_size, self._num_workers = batch_size, eval_batch_size, num_workers
         self._transform = train_transform(crop_size, scale_range, photometric)
@@ -162,10 +176,7 @@ class RoadDataModule(LightningDataModule):
         }
 
     def _open(self, split: str) -> RoadDataset:
-        try:
-            return DATASETS[self._dataset].build(root=self._root, split=split, **self._options)
-        except TypeError as error:
-            raise ConfigError(f"dataset '{self._dataset}': data.options do not fit it: {error}") from error
+        return DATASETS[self._dataset].build(root=self._root, split=split, **self._options)
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         view = EvaluationView(self._frames[split])
@@ -196,3 +207,12 @@ def _check_counts(**counts: tuple[int, int]) -> None:
     for name, (value, least) in counts.items():
         if value < least:
             raise ConfigError(f"data.{name} is {value}; use at least {least}")
+
+
+def _check_options(dataset: str, options: Mapping[str, Any]) -> None:
+    known = DATASETS[dataset].options
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"dataset '{dataset}' has no option '{name}' (data.options); it has {', '.join(known) or 'none'}"
+            )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from roadseg.errors import DataError
 
-_INDEX_MODES = frozenset({"1", "L", "P", "I;16", "I"})
+_INDEX_MODES = frozenset({"L", "P", "I;16"})
 
 
 def read_index_mask(path: Path) -> npt.NDArray[np.integer]:
@@ -24,22 +24,31 @@ def read_index_mask(path: Path) -> npt.NDArray[np.integer]:
         DataError: when the file is unreadable, or holds colours instead of ids.
     """
     try:
-        with Image.open(path) as image:
-            _refuse_colours(image, path)
-            labels = np.array(image)
-            return labels.astype(np.uint8) if labels.dtype == bool else labels
-    except (OSError, SyntaxError, ValueError) as error:
+        # JPEG is opened only to be refused by name. Others, such as GIF, may store other indices than were drawn.
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            _refuse_unfit(image, path)
+            return np.array(image)
+    except Image.UnidentifiedImageError as error:
+        raise DataError(f"mask {path} cannot be read: it is not a PNG; export it again as an index PNG") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"mask {path} cannot be read ({error}); export it again as an index PNG") from error
 
 
-def _refuse_colours(image: Image.Image, path: Path) -> None:
+def _refuse_unfit(image: Image.Image, path: Path) -> None:
+    if image.format == "JPEG":
+        raise DataError(f"mask {path} is a JPEG, whose compression changes ids; export it as a PNG")
+    if getattr(image, "is_animated", False):
+        raise DataError(f"mask {path} is an animation; export it as one still index PNG")
+    if image.mode == "1":
+        raise DataError(
+            f"mask {path} is black and white (1 bit), but an index mask is expected, whose pixel values are class ids; "
+            "export it with 8 bits"
+        )
     if image.mode not in _INDEX_MODES:
         raise DataError(
             f"mask {path} is an image of colours ({image.mode}), but an index mask is expected: one channel whose "
             "pixel values are class ids; export it as an index or palette PNG"
         )
-    if image.format == "JPEG":
-        raise DataError(f"mask {path} is a JPEG, whose compression changes ids; export it as a PNG")
 
 
 class LabelTable:

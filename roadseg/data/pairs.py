@@ -57,7 +57,7 @@ class PairedDataset:
             ImageError: when its image is.
         """
         pair = self.pairs[index]
-        image = read_image(pair.image).pixels
+        image = _unturned(pair)
         mask = self.labels.apply(read_index_mask(pair.mask), pair.mask)
         _check_sizes(pair, image.shape[:2], mask.shape)
         return image, mask, pair.name
@@ -128,10 +128,20 @@ def _refuse_unpaired(kind: str, folder: Path, lonely: list[str], other_kind: str
         )
 
 
+def _unturned(pair: FramePair) -> npt.NDArray[np.uint8]:
+    decoded = read_image(pair.image, orientation="stored")
+    if decoded.exif_orientation != 1:
+        raise DataError(
+            f"{pair.image} carries the EXIF orientation {decoded.exif_orientation}, and nothing tells whether its mask "
+            "was drawn on the turned image or on the stored one; turn its pixels, or remove the tag"
+        )
+    return decoded.pixels
+
+
 def _check_sizes(pair: FramePair, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
     if image == mask:
         return
-    hint = "; they fit when turned by 90 degrees: look at the image's EXIF orientation" if image == mask[::-1] else ""
+    hint = "; they fit when one is turned by 90 degrees" if image == mask[::-1] else ""
     raise DataError(
         f"{pair.image} is {image[1]}x{image[0]} but its mask {pair.mask} is {mask[1]}x{mask[0]} (width x height){hint}"
         "; export the mask at the image's size"

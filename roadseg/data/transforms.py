@@ -56,15 +56,15 @@ def _photometric(strength: float) -> list[A.BasicTransform]:
         A.ColorJitter(
             (1 - factor, 1 + factor), (1 - factor, 1 + factor), (1 - factor, 1 + factor), (-0.05, 0.05), p=0.8
         ),
-        A.RandomGamma((int(100 - 30 * min(strength, 2)), int(100 + 40 * strength)), p=0.3),
+        A.RandomGamma((int(100 - 30 * strength), int(100 + 40 * strength)), p=0.3),
         A.OneOf([A.GaussianBlur((3, 5), p=1.0), A.GaussNoise((0.01, 0.05), p=1.0)], p=0.2),
     ]
 
 
 def _check(crop_size: tuple[int, int], scale_range: tuple[float, float], photometric: float) -> None:
-    if len(crop_size) != 2 or min(crop_size) < 32:
-        raise ConfigError(f"crop_size is {list(crop_size)}; use [height, width] in px, each at least 32")
-    if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
-        raise ConfigError(f"scale_range is {list(scale_range)}; use [smallest, largest], both above 0")
-    if photometric < 0:
-        raise ConfigError(f"photometric is {photometric}; use 0 for none, 1 for the default strength")
+    if len(crop_size) != 2 or not 32 <= min(crop_size) <= max(crop_size) <= 8192:
+        raise ConfigError(f"crop_size is {list(crop_size)}; use [height, width] in px, each 32 to 8192")
+    if len(scale_range) != 2 or not 0.1 <= scale_range[0] <= scale_range[1] <= 10:
+        raise ConfigError(f"scale_range is {list(scale_range)}; use [smallest, largest], both 0.1 to 10")
+    if not 0 <= photometric <= 2:
+        raise ConfigError(f"photometric is {photometric}; use 0 for none, 1 for the default strength, at most 2")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from roadseg.errors import ConfigError, RoadsegError
+from roadseg.errors import ConfigError, OutputError, RoadsegError
 from roadseg.images import Orientation, find_images
 from roadseg.inference.predictor import Predictor
 from roadseg.inference.result import SegmentationResult, encode_png, write_whole
@@ -34,23 +34,31 @@ class FileOutcome:
     error: RoadsegError | None = None
 
 
-def plan_files(sources: Sequence[str | Path], output: str | Path) -> list[FileJob]:
+def plan_files(sources: Sequence[str | Path], output: str | Path, *, overlay: bool = False) -> list[FileJob]:
     """Find the images and give each a mask path; the structure of searched folders is kept.
 
     Args:
         sources: image files and folders.
         output: folder for the masks.
+        overlay: whether overlays are written too.
+
+    Returns:
+        One job an image; an image that is named twice has one.
 
     Raises:
         DataError: when a source does not exist or a folder holds no image.
         ConfigError: when two masks would have one name, or an output would replace an input.
+        OutputError: when the output is a file.
     """
+    if Path(output).exists() and not Path(output).is_dir():
+        raise OutputError(f"{output} is a file; give a folder for the masks")
     jobs: list[FileJob] = []
     for source in map(Path, sources):
         folder = source if source.is_dir() else source.parent
         for image in find_images([source]):
             jobs.append(FileJob(image, (Path(output) / image.relative_to(folder)).with_suffix(".png")))
-    _refuse_clashes(jobs)
+    jobs = list(dict.fromkeys(jobs))
+    _refuse_clashes(jobs, overlay)
     return jobs
 
 
@@ -80,11 +88,11 @@ def segment_files(
         yield FileOutcome(job, result)
 
 
-def _refuse_clashes(jobs: Sequence[FileJob]) -> None:
+def _refuse_clashes(jobs: Sequence[FileJob], overlay: bool) -> None:
     inputs = {job.image.resolve() for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
-        for written in (job.mask, job.overlay):
+        for written in (job.mask, job.overlay) if overlay else (job.mask,):
             if written.resolve() in inputs:
                 raise ConfigError(f"{written} would replace an input image; choose another output folder")
             if written in taken:

@@ -22,8 +22,9 @@ from roadseg.inference.result import write_whole
 from roadseg.taxonomy import Taxonomy
 
 FORMAT_VERSION = 1
+MIN_SHORT_SIDE_PX, MAX_SHORT_SIDE_PX = 32, 4096
 _KEY = "roadseg"
-_PICKLE_SUFFIXES = frozenset({".ckpt", ".pth", ".pt", ".pkl", ".bin"})
+_PICKLE_SUFFIXES = frozenset({".ckpt", ".pth", ".pt", ".pkl"})
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,7 @@ def write_model_file(path: str | Path, header: ModelHeader, tensors: Mapping[str
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ModelFileError(f"a model file ends in .safetensors; '{path}' does not")
-    for name, tensor in tensors.items():
-        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
-            raise ModelFileError(f"weight '{name}' holds NaN or infinite values: the training diverged; lower its rate")
+    _refuse_not_finite(tensors, path)
     data = safetensors.numpy.save(
         {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, metadata={_KEY: header.to_json()}
     )
@@ -143,7 +142,16 @@ def read_model_file(path: str | Path) -> ModelFile:
         raise ModelFileError(
             f"{path} holds weights but no roadseg header; make a model file with `roadseg package CKPT -o FILE`"
         )
+    _refuse_not_finite(tensors, path)
     return ModelFile(_parse_header(metadata[_KEY], path), tensors, _digest(path), path)
+
+
+def _refuse_not_finite(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+            raise ModelFileError(
+                f"{path}: weight '{name}' holds NaN or infinite values: the training diverged; lower its learning rate"
+            )
 
 
 def _refuse_wrong_kind(path: Path) -> None:
@@ -162,23 +170,48 @@ def _parse_header(text: str, path: Path) -> ModelHeader:
     try:
         document = json.loads(text)
         version = document["format_version"]
+        if type(version) is not int:
+            raise ValueError(f"format version {version!r}")
         if version != FORMAT_VERSION:
             raise ModelFileError(
                 f"{path} has format version {version}; this roadseg reads version {FORMAT_VERSION}: update roadseg"
             )
         return ModelHeader(
-            Architecture(**document["architecture"]),
+            parse_architecture(document["architecture"]),
             Taxonomy.from_dict(document["taxonomy"], f"{path}: taxonomy"),
             _three(document["normalisation"]["mean"]),
             _three(document["normalisation"]["std"], above=0),
             _short_side(document["inference"]["short_side_px"]),
-            document["weights_licence"],
-            document["provenance"],
+            _typed(document["weights_licence"], str),
+            _typed(document["provenance"], dict),
         )
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, TaxonomyError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError, TaxonomyError) as error:
         raise ModelFileError(
             f"{path} has a damaged header ({type(error).__name__}: {error}); package it again"
         ) from error
+
+
+def parse_architecture(data: Any) -> Architecture:
+    """An architecture from plain values.
+
+    Raises:
+        TypeError: when a part is missing, unknown or of the wrong type.
+    """
+    architecture = Architecture(**_typed(data, dict))
+    for value, kind in (
+        (architecture.backbone, str),
+        (architecture.decoder, str),
+        (architecture.num_classes, int),
+        (architecture.options, dict),
+    ):
+        _typed(value, kind)
+    return architecture
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{value!r} where a {kind.__name__} is expected")
+    return value
 
 
 def _three(values: Any, above: float = -math.inf) -> tuple[float, float, float]:
@@ -189,7 +222,7 @@ def _three(values: Any, above: float = -math.inf) -> tuple[float, float, float]:
 
 
 def _short_side(value: Any) -> int | None:
-    if value is not None and (type(value) is not int or value < 1):
+    if value is not None and (type(value) is not int or not MIN_SHORT_SIDE_PX <= value <= MAX_SHORT_SIDE_PX):
         raise ValueError(f"short_side_px {value!r}")
     return value
 

@@ -10,7 +10,10 @@ from torch.nn import functional as F
 from roadseg.errors import EngineError, ModelError, ModelFileError
 from roadseg.inference.package import ModelFile
 from roadseg.models.segmenter import Segmenter
-from roadseg.models.zoo import build_model
+from roadseg.models.zoo import build_model, check_decoder_options
+
+MAX_ASPECT = 8
+"""Images longer than this times their width are enlarged to the inference scale by their long side."""
 
 
 class TorchEngine:
@@ -53,7 +56,8 @@ class TorchEngine:
         size = (batch.shape[2], batch.shape[3])
         if self._short_side_px is None or min(size) == self._short_side_px:
             return self._network(batch)
-        scale = self._short_side_px / min(size)
+        # A sliver would grow without bound: at most so that its long side reaches what an ordinary image's would.
+        scale = min(self._short_side_px / min(size), max(1.0, MAX_ASPECT * self._short_side_px / max(size)))
         working_size = [max(1, round(side * scale)) for side in size]
         resized = F.interpolate(batch.float(), working_size, mode="bilinear", antialias=scale < 1)
         return F.interpolate(self._network(resized), size, mode="bilinear")
@@ -89,17 +93,20 @@ def network_of(model: ModelFile) -> Segmenter:
             f"{header.architecture.num_classes}; package it again"
         )
     try:
-        network = build_model(
-            header.architecture.backbone,
-            header.architecture.decoder,
-            header.architecture.num_classes,
-            mean=header.mean,
-            std=header.std,
-            **header.architecture.options,
-        )
+        check_decoder_options(header.architecture.decoder, header.architecture.options)
+        with torch.device("meta"):  # no memory and no random weights before the shapes have been compared
+            network = build_model(
+                header.architecture.backbone,
+                header.architecture.decoder,
+                header.architecture.num_classes,
+                mean=header.mean,
+                std=header.std,
+                **header.architecture.options,
+            )
     except (ModelError, TypeError) as error:
         raise ModelFileError(f"{model.path}: this roadseg cannot build its network: {error}") from error
     _load_weights(network, {k: torch.from_numpy(np.array(v)) for k, v in model.tensors.items()}, str(model.path))
+    _check_normalisation(network, model)
     return network.eval()
 
 
@@ -112,9 +119,19 @@ def _load_weights(network: Segmenter, weights: Mapping[str, torch.Tensor], sourc
             f"(first {missing[:2]}), {len(extra)} unknown (first {extra[:2]}); package it again"
         )
     for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
+        if tensor.shape != wanted[name].shape or tensor.is_floating_point() != wanted[name].is_floating_point():
             raise ModelFileError(
-                f"{source}: weight '{name}' has shape {tuple(tensor.shape)}, the network needs "
-                f"{tuple(wanted[name].shape)}; package it again"
+                f"{source}: weight '{name}' has shape {tuple(tensor.shape)} of {tensor.dtype}, the network needs "
+                f"{tuple(wanted[name].shape)} of {wanted[name].dtype}; package it again"
             )
-    network.load_state_dict(weights)
+    network.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in weights.items()}, assign=True)
+
+
+def _check_normalisation(network: Segmenter, model: ModelFile) -> None:
+    """Header and weights both carry the normalisation; a file in which they differ has been tampered with."""
+    for name, said in (("mean", model.header.mean), ("std", model.header.std)):
+        held = network.get_buffer(name).flatten()
+        if not torch.allclose(held, torch.tensor(said), rtol=1e-3):
+            raise ModelFileError(
+                f"{model.path}: the header says {name} {list(said)}, the weights {held.tolist()}; package it again"
+            )

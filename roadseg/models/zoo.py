@@ -50,6 +50,18 @@ def list_decoders() -> list[str]:
     return sorted(DECODERS)
 
 
+def check_decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
+    """Check that a decoder has the options that a file or a user names.
+
+    Raises:
+        ModelError: when the decoder is unknown, or an option is; the message lists the known ones.
+    """
+    known = _known("decoder", decoder, DECODERS).options
+    unknown = sorted(set(map(str, options)) - set(known))
+    if unknown:
+        raise ModelError(f"decoder '{decoder}' has no option '{unknown[0]}'; it has {', '.join(known)}")
+
+
 def build_model(
     backbone: str = "twins_svt_small",
     decoder: str = "linear_concat",
@@ -80,9 +92,7 @@ def build_model(
         ModelError: when a name or option is unknown, a value is out of range, or the two parts do not fit.
     """
     backbone_spec, decoder_spec = _known("backbone", backbone, BACKBONES), _known("decoder", decoder, DECODERS)
-    unknown = sorted(set(options) - set(decoder_spec.options))
-    if unknown:
-        raise ModelError(f"decoder '{decoder}' has no option '{unknown[0]}'; it has {', '.join(decoder_spec.options)}")
+    check_decoder_options(decoder, options)
     if not 1 <= num_classes <= 255:
         raise ModelError(f"num_classes is {num_classes}; use 1 to 255")
     if not 0 <= drop_path_rate < 1:
@@ -98,7 +108,7 @@ def build_model(
     )
     try:
         head = decoder_spec.build(features.out_channels, num_classes, **options)
-    except (TypeError, ValueError) as error:  # torch's layers check the types
+    except (TypeError, ValueError, RuntimeError) as error:  # torch checks types, and finds no memory for huge widths
         raise ModelError(f"decoder '{decoder}' cannot be built with the options {options}: {error}") from error
     return Segmenter(features, head, num_classes, mean, std)
 

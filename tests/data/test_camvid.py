@@ -149,10 +149,47 @@ def test_sizes_that_differ_are_named(camvid_root):
         CamVidDataset(camvid_root)[1]
 
 
-def test_a_turned_image_is_suspected_of_its_exif_orientation(camvid_root):
+def test_sizes_that_fit_when_turned_say_so(camvid_root):
     Image.new("L", (64, 96)).save(mask_path(camvid_root))
-    with pytest.raises(DataError, match=r"turned by 90 degrees: look at the image's EXIF orientation"):
+    with pytest.raises(DataError, match=r"they fit when one is turned by 90 degrees; export"):
         CamVidDataset(camvid_root)[1]
+
+
+@pytest.mark.parametrize("tag", [2, 3, 6])
+def test_an_image_with_an_exif_orientation_is_refused(camvid_root, tag):
+    path = camvid_root / "camvid" / "train" / "frame_001.png"
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.open(path).save(path, exif=exif)
+    with pytest.raises(DataError, match=rf"{path} carries the EXIF orientation {tag}, and nothing tells"):
+        CamVidDataset(camvid_root)[1]
+
+
+def test_a_mask_in_another_format_under_a_png_name_is_refused(camvid_root):
+    """GIF stores indices of its own making: a mask of nothing but 3 comes back as 0."""
+    for kind in ("GIF", "BMP", "TIFF"):
+        Image.new("L", (96, 64), 3).save(mask_path(camvid_root), kind)
+        with pytest.raises(DataError, match="frame_001.png cannot be read: it is not a PNG"):
+            CamVidDataset(camvid_root)[1]
+
+
+def test_a_black_and_white_mask_is_refused(camvid_root):
+    Image.new("1", (96, 64), 1).save(mask_path(camvid_root))
+    with pytest.raises(DataError, match=r"is black and white \(1 bit\), but an index mask is expected"):
+        CamVidDataset(camvid_root)[1]
+
+
+def test_an_animated_mask_is_refused(camvid_root):
+    frames = [Image.new("L", (96, 64), 3), Image.new("L", (96, 64), 4)]
+    frames[0].save(mask_path(camvid_root), save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match="frame_001.png is an animation"):
+        CamVidDataset(camvid_root)[1]
+
+
+def test_a_bomb_among_the_masks_is_named_by_verify(camvid_root):
+    Image.new("L", (20000, 20000)).save(mask_path(camvid_root))
+    with pytest.raises(DataError, match=r"mask .*frame_001.png cannot be read .*decompression bomb"):
+        CamVidDataset(camvid_root).verify()
 
 
 def test_verify_is_silent_on_sound_data_and_names_every_broken_frame(camvid_root):

@@ -51,7 +51,7 @@ def test_colours_change_only_when_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"crop_size": (16, 320)}, r"crop_size is \[16, 320\]; use \[height, width\] in px, each at least 32"),
+        ({"crop_size": (16, 320)}, r"crop_size is \[16, 320\]; use \[height, width\] in px, each 32 to 8192"),
         (
             {"crop_size": (320, 416), "scale_range": (2.0, 0.5)},
             r"scale_range is \[2.0, 0.5\]; use \[smallest, largest\]",

@@ -33,6 +33,17 @@ def test_two_masks_of_one_name_are_refused_before_anything_is_written(drive, tmp
         plan_files([drive / "a.png", drive / "night" / "a.jpg"], tmp_path / "out")
 
 
+def test_an_image_named_twice_is_segmented_once(drive, tmp_path):
+    assert len(plan_files([drive / "a.png", drive / "a.png"], tmp_path / "out")) == 1
+
+
+def test_overlays_clash_only_where_they_are_written(drive, tmp_path):
+    Image.open(drive / "a.png").save(drive / "a_overlay.png")
+    assert len(plan_files([drive], tmp_path / "out")) == 4
+    with pytest.raises(ConfigError, match="would both be written to .*a_overlay.png"):
+        plan_files([drive], tmp_path / "out", overlay=True)
+
+
 def test_an_output_never_replaces_an_input(drive):
     with pytest.raises(ConfigError, match=r"a.png would replace an input image; choose another output folder"):
         plan_files([drive], drive)

@@ -49,6 +49,14 @@ def test_a_folder_is_refused(tmp_path):
         read_model_file(tmp_path)
 
 
+def test_weights_that_are_not_finite_are_never_read(model_file, tmp_path):
+    path = rewrite(
+        model_file, tmp_path / "x.safetensors", tensors={"decoder.head.bias": np.full(11, np.nan, np.float32)}
+    )
+    with pytest.raises(ModelFileError, match="x.safetensors: weight 'decoder.head.bias' holds NaN"):
+        read_model_file(path)
+
+
 @pytest.mark.parametrize("suffix", [".ckpt", ".pth", ".pt"])
 def test_a_pickle_is_never_opened(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
@@ -88,6 +96,11 @@ def test_a_newer_format_is_refused(model_file, tmp_path):
         {"taxonomy": {}},
         {"normalisation": {"mean": [1], "std": [1]}},
         {"inference": 3},
+        {"weights_licence": 5},
+        {"provenance": [1]},
+        {"format_version": "1"},
+        {"format_version": True},
+        {"architecture": {"backbone": "resnet18", "decoder": "fpn", "num_classes": "11", "options": {}}},
         {"inference": {"short_side_px": -4}},
         {"normalisation": {"mean": [1, 2, 3], "std": [1, 0, 1]}},
         {"normalisation": {"mean": [1, 2, 3], "std": [1, float("nan"), 1]}},

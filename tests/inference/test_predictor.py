@@ -102,6 +102,18 @@ def test_the_inference_scale_of_the_file_is_used(model_file, tmp_path):
     assert not np.array_equal(mask, roadseg.load_predictor(model_file, device="cpu")(image).mask)
 
 
+@pytest.mark.parametrize("size", [(1, 5000), (3000, 2)])
+def test_a_sliver_is_not_enlarged_without_bound(model_file, tmp_path, size):
+    path = rewrite(model_file, tmp_path / "scaled.safetensors", header={"inference": {"short_side_px": 224}})
+    predictor = roadseg.load_predictor(path, device="cpu")
+    seen = []
+    predictor.engine._network.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].shape[-2:].numel())
+    )
+    assert predictor(np.zeros((*size, 3), np.uint8)).mask.shape == size
+    assert max(seen) <= 8 * 224 * 224
+
+
 def test_results_save_ids_and_overlays(predictor, tmp_path):
     result = predictor(photo())
     result.save(tmp_path / "deep" / "mask.png")
@@ -149,16 +161,31 @@ def test_wrong_arrays_are_refused(predictor):
 
 def test_weights_that_do_not_fit_are_named(model_file, tmp_path):
     bad_shape = rewrite(model_file, tmp_path / "a.safetensors", tensors={"decoder.head.bias": np.zeros(7, np.float32)})
-    with pytest.raises(ModelFileError, match=r"'decoder.head.bias' has shape \(7,\), the network needs \(11,\)"):
+    with pytest.raises(ModelFileError, match=r"'decoder.head.bias' has shape \(7,\) of .*, the network needs \(11,\)"):
         roadseg.load_predictor(bad_shape)
     extra = rewrite(model_file, tmp_path / "b.safetensors", tensors={"surplus": np.zeros(7, np.float32)})
     with pytest.raises(ModelFileError, match=r"0 missing .* 1 unknown \(first \['surplus'\]\)"):
         roadseg.load_predictor(extra)
 
 
+def test_weights_of_another_type_are_named(model_file, tmp_path):
+    path = rewrite(model_file, tmp_path / "a.safetensors", tensors={"decoder.head.bias": np.zeros(11, np.int64)})
+    with pytest.raises(ModelFileError, match="'decoder.head.bias' has shape .* of torch.int64, the network needs"):
+        roadseg.load_predictor(path)
+
+
+def test_a_normalisation_that_contradicts_the_weights_is_refused(model_file, tmp_path):
+    changed = {"normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+    path = rewrite(model_file, tmp_path / "a.safetensors", header=changed)
+    with pytest.raises(ModelFileError, match=r"the header says mean \[0.0, 0.0, 0.0\], the weights \[123.6"):
+        roadseg.load_predictor(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"options": {"pretrained": True}}, "decoder 'linear_concat' has no option 'pretrained'"),
+        ({"options": {"width": 2_000_000}}, "has shape .* the network needs .*2000000"),
         ({"backbone": "resnet9000"}, "cannot build its network: no backbone 'resnet9000'"),
         ({"options": {"depth": 3}}, "has no option 'depth'"),
         ({"num_classes": 5}, "the taxonomy has 11 classes, the network 5"),

@@ -1,7 +1,15 @@
 """/v1/models."""
 
-from service_asserts import assert_problem
-from service_running import DIGEST, running
+from dataclasses import replace
+
+import pytest
+from service_asserts import assert_problem, mask_in
+from service_corpus import mask_of, png, scene
+from service_running import DIGEST, HEADER, TAXONOMY, FakeEngine, running
+
+from roadseg.errors import ModelFileError
+from roadseg.inference.predictor import Predictor
+from roadseg.taxonomy import RoadClass, Taxonomy
 
 
 def test_the_model_and_its_classes(client):
@@ -18,6 +26,46 @@ def test_the_model_and_its_classes(client):
         "max_pixels": 1_000_000,
         "formats": ["image/jpeg", "image/png", "image/webp"],
     }
+
+
+LONE = "\ud800"
+"""Half of a surrogate pair: the JSON of a header can say it, UTF-8 cannot."""
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        replace(HEADER, weights_licence=f"CC0{LONE}"),
+        replace(HEADER, taxonomy=replace(TAXONOMY, name=f"five{LONE}")),
+        replace(HEADER, taxonomy=Taxonomy("five", 10**400, TAXONOMY.classes)),
+        replace(HEADER, taxonomy=Taxonomy("five", 3, (RoadClass(LONE, (0, 0, 0)), *TAXONOMY.classes[1:]))),
+        replace(HEADER, provenance={"note": LONE}),
+    ],
+)
+def test_odd_values_of_a_header_are_shown(header):
+    with running(lambda: Predictor(FakeEngine(), header, DIGEST)) as service:
+        (model,) = service.client.get("/v1/models").json()["models"]
+        assert model["weights_licence"] == header.weights_licence.replace(LONE, "?")
+        assert model["taxonomy"]["name"] == header.taxonomy.name.replace(LONE, "?")
+        assert model["taxonomy"]["version"] == header.taxonomy.version
+        assert [c["name"] for c in model["taxonomy"]["classes"]] == [
+            name.replace(LONE, "?") for name in header.taxonomy.names
+        ]
+        assert (mask_in(service.client.post("/segment", content=png())) == mask_of(scene())).all()
+        answer = service.client.post("/segment", content=png(), headers={"Accept": "application/json"})
+        assert answer.json()["taxonomy"]["name"] == model["taxonomy"]["name"]
+
+
+def test_a_failure_that_quotes_an_odd_value_is_told():
+    def load():
+        raise ModelFileError(f"no backbone '{LONE}'")
+
+    with running(load, wait_until_ready=False) as service:
+        for path in ("/v1/models", "/readyz"):
+            response = service.client.get(path)
+            while "still loading" in response.text:
+                response = service.client.get(path)
+            assert_problem(response, 503, "model-not-ready", "no backbone '?'")
 
 
 def test_unexpected_error_is_a_problem_without_internals(caplog):

@@ -32,6 +32,23 @@ def test_form_file_without_file_name_or_type_given_by_the_other(client):
     assert (mask_in(response) == mask_of(pixels)).all()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"filename*=UTF-8''a%20b.png",
+        b"FileName*=utf-8''a%20b.png",
+        b"filename*0=a; filename*1=b.png",
+        b"filename=\"a.png\"; filename*=UTF-8''a%20b.png",
+    ],
+)
+def test_form_file_with_an_extended_file_name(client, name):
+    pixels = scene()
+    disposition = b'Content-Disposition: form-data; name="file"; ' + name
+    body = b"--b\r\n" + disposition + b"\r\n\r\n" + png(pixels) + b"\r\n--b--\r\n"
+    response = post(client, body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert (mask_in(response) == mask_of(pixels)).all()
+
+
 @pytest.mark.parametrize("content_type", [PNG, "image/jpeg", "application/octet-stream", "IMAGE/PNG; x=y", None])
 def test_raw_body_is_told_by_its_bytes_whatever_image_type_it_claims(client, content_type):
     pixels = scene()

@@ -258,6 +258,19 @@ def test_unknown_query_parameter(client):
     assert_problem(response, 422, "invalid-parameter", "no query parameter 'orientaton'")
 
 
+@pytest.mark.parametrize("values", [["stored", "displayed"], ["stored", "stored"], ["stored", "", "stored"]])
+def test_repeated_query_parameter(client, values):
+    response = post(client, png(), params={"orientation": values})
+    detail = f"query parameter 'orientation' is given {len(values)} times; give it once"
+    problem = assert_problem(response, 422, "invalid-parameter", detail)
+    assert problem["errors"] == [{"parameter": "orientation", "detail": detail}]
+
+
+def test_repeated_unknown_query_parameter_is_unknown(client):
+    response = post(client, png(), params={"x": ["1", "2"]})
+    assert_problem(response, 422, "invalid-parameter", "no query parameter 'x'")
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
 def test_other_methods(client, method):
     response = client.request(method, "/segment")

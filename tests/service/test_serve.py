@@ -17,7 +17,8 @@ from service_running import HEADER, eventually
 
 import roadseg
 import roadseg_service
-from roadseg.errors import ConfigError, ModelFileError
+import roadseg_service.serve
+from roadseg.errors import ConfigError, EngineError, ModelFileError
 from roadseg.inference.package import write_model_file
 from roadseg_service.serve import listen, main, url_of
 
@@ -83,6 +84,39 @@ def test_main_raises_what_the_command_line_reports(unloadable_model, taken_port,
         main(str(tmp_path / "last.ckpt"), "127.0.0.1", 0)
     with pytest.raises(ConfigError, match="no setting 'colour'"):
         main(str(unloadable_model), "127.0.0.1", 0, colour="red")
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "message"),
+    [
+        ("engine", "x", "no engine 'x'; known: auto, torch"),
+        ("precision", "f8", "no precision 'f8'; known: auto, f32, bf16"),
+        ("device", "gpu", "device 'gpu' cannot be used here"),
+        ("device", "cuda:99", "device 'cuda:99' cannot be used here"),
+    ],
+)
+def test_what_no_engine_has_ends_the_start_before_it_listens(unloadable_model, monkeypatch, setting, name, message):
+    def listen_too_early(host, port):
+        raise AssertionError("listened")
+
+    monkeypatch.setattr(roadseg_service.serve, "listen", listen_too_early)
+    with pytest.raises(EngineError, match=message):
+        main(str(unloadable_model), "127.0.0.1", 0, **{setting: name})
+
+
+def test_unknown_precision_ends_the_process(unloadable_model):
+    ended = start_and_fail(model=unloadable_model, port=0, precision="f8")
+    assert ended.returncode == 2
+    assert ended.stderr == "roadseg: error: no precision 'f8'; known: auto, f32, bf16\n"
+    assert ended.stdout == ""
+
+
+def test_checking_the_usual_devices_does_not_load_torch():
+    code = (
+        "import sys; from roadseg_service import load_settings; from roadseg_service.serve import check_engine; "
+        "[check_engine(load_settings(model='m', device=d)) for d in ('auto', 'cpu')]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
 
 
 def test_address_of_another_machine():
