@@ -20,8 +20,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
 	@touch $(READY)
 
+# The raw value, handed over in the environment: a file name may hold spaces, quotes and dollar signs.
+demo: override export IMAGE := $(value IMAGE)
 demo: $(READY) ## Train briefly, package, serve, segment a scene; IMAGE=photo.jpg segments that as well.
-	$(BIN)/python examples/demo.py $(if $(IMAGE),--image '$(IMAGE)')
+	$(BIN)/python examples/demo.py $${IMAGE:+"--image=$$IMAGE"}
 
 test: $(READY) ## Run the tests but the slow ones.
 	$(BIN)/python -m pytest -m 'not slow'

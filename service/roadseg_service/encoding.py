@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from roadseg.images import DecodedImage
 from roadseg.inference.result import SegmentationResult
 from roadseg_service.schemas import ClassArea, ImageInfo, ModelRef, Rle, SegmentationAnswer, TaxonomyRef
+from roadseg_service.text import encodable
 
 _PRINTABLE = " !#$&'()*+,/:;=?@[]"  # what a header may hold beside letters and digits; `%` is left to the quoting
 
@@ -70,9 +71,9 @@ def encode_answer(image: DecodedImage, result: SegmentationResult, model_name: s
     """
     taxonomy = result.taxonomy
     headers = {
-        "X-Roadseg-Model": quote(model_name, safe=_PRINTABLE),
+        "X-Roadseg-Model": _quoted(model_name),
         "X-Roadseg-Model-Digest": result.model_digest,
-        "X-Roadseg-Taxonomy": f"{quote(taxonomy.name, safe=_PRINTABLE)}/{taxonomy.version}",
+        "X-Roadseg-Taxonomy": f"{_quoted(taxonomy.name)}/{taxonomy.version}",
         "X-Roadseg-Exif-Orientation": str(image.exif_orientation),
         "X-Roadseg-Orientation": image.orientation,
         "Vary": "Accept",
@@ -85,6 +86,10 @@ def encode_rle(binary: npt.NDArray[np.bool_]) -> Rle:
     encoded = coco_mask.encode(np.asfortranarray(binary, dtype=np.uint8))
     height, width = binary.shape
     return Rle(size=(height, width), counts=encoded["counts"].decode("ascii"))
+
+
+def _quoted(text: str) -> str:
+    return quote(encodable(text), safe=_PRINTABLE)
 
 
 def _classes(result: SegmentationResult) -> list[ClassArea]:

@@ -4,6 +4,7 @@ Starlette's own form parser puts files over 1 MiB on disk, which fails in a cont
 body is in memory already, and bounded.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
@@ -13,6 +14,7 @@ from roadseg_service.problems import INVALID_UPLOAD, ProblemError
 
 FIELD = "file"
 _MAX_PARTS = 16
+_EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*[0-9*]*\s*=", re.IGNORECASE)
 _HINT = f"send one image in field '{FIELD}'; with curl: -F {FIELD}=@photo.jpg"
 
 
@@ -53,7 +55,9 @@ class _Part:
     @property
     def is_file(self) -> bool:
         """Whether the client meant a file: it gave a file name or a content type."""
-        return b"filename" in self.disposition or b"content-type" in self.headers
+        # RFC 7578 forbids `filename*` in forms and the parser drops it, but clients send it for names beyond ASCII.
+        extended = _EXTENDED_FILE_NAME.search(self.headers.get(b"content-disposition", b""))
+        return b"filename" in self.disposition or extended is not None or b"content-type" in self.headers
 
     @property
     def disposition(self) -> dict[bytes, bytes]:

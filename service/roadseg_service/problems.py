@@ -14,7 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from roadseg_service.text import encodable
+
 log = logging.getLogger("roadseg.service")
+
+REPEATED = "repeated"
+"""Type of a validation error, beside pydantic's own: a parameter is given more than once."""
 
 _QUOTED_CHARACTERS = 80
 
@@ -95,7 +100,7 @@ def problem_response(
         "type": kind.type,
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
+        "detail": encodable(detail),
         "instance": instance or new_instance(),
     }
     if errors is not None:
@@ -160,6 +165,8 @@ def _explain(error: Mapping[str, Any]) -> dict[str, str]:
     parameter = ".".join(names)
     if error["type"] == "extra_forbidden":
         return {"parameter": parameter, "detail": f"there is no {where} parameter '{_shorten(parameter)}'"}
+    if error["type"] == REPEATED:
+        return {"parameter": parameter, "detail": f"{where} parameter '{parameter}' {error['msg']}"}
     value = _shorten(str(error.get("input")))
     return {"parameter": parameter, "detail": f"{where} parameter {parameter} is '{value}': {error['msg']}"}
 

@@ -1,8 +1,14 @@
 """The JSON answers, as types; OpenAPI describes them from here."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
 
 from roadseg.images import Orientation
+from roadseg_service.text import encodable
+
+Text = Annotated[str, AfterValidator(encodable)]
+"""Text that comes from the model file."""
 
 
 class ImageInfo(BaseModel):
@@ -18,14 +24,14 @@ class ImageInfo(BaseModel):
 class ModelRef(BaseModel):
     """Which model answered."""
 
-    name: str
+    name: Text
     digest: str = Field(description="SHA-256 of the model file, in hexadecimal.")
 
 
 class TaxonomyRef(BaseModel):
     """What the class ids mean."""
 
-    name: str
+    name: Text
     version: int
 
 
@@ -40,7 +46,7 @@ class ClassArea(BaseModel):
     """A class that occurs in the image, and where."""
 
     id: int = Field(description="The class's pixel value in the PNG answer.")
-    name: str
+    name: Text
     colour: tuple[int, int, int] = Field(description="Red, green, blue, 0..255.")
     area_px: int = Field(description="Pixels of the class.")
     share: float = Field(description="Of the image's pixels, 0..1.")
@@ -60,7 +66,7 @@ class ClassInfo(BaseModel):
     """One class of a taxonomy."""
 
     id: int
-    name: str
+    name: Text
     colour: tuple[int, int, int] = Field(description="Red, green, blue, 0..255.")
 
 
@@ -82,7 +88,7 @@ class ModelInfo(ModelRef):
     """A model that this service answers with."""
 
     taxonomy: TaxonomyInfo
-    weights_licence: str
+    weights_licence: Text
     engine: str
     device: str
     precision: str

@@ -8,7 +8,8 @@ from typing import Any
 
 import uvicorn
 
-from roadseg.errors import ConfigError
+from roadseg.errors import ConfigError, EngineError, name_missing_extra
+from roadseg.inference.engines import ENGINES, PRECISIONS
 from roadseg.inference.package import read_model_file
 from roadseg_service.app import create_app
 from roadseg_service.settings import ServiceSettings, load_settings
@@ -27,6 +28,7 @@ def main(model: str, host: str, port: int, **settings: Any) -> None:
 
     Raises:
         ConfigError: when a setting is wrong, or the address cannot be listened on.
+        EngineError: when engine, precision or device is unknown or unavailable.
         ModelFileError: when there is no such model file, or it is not one.
     """
     run(load_settings(model=model, host=host, port=port, **settings))
@@ -37,10 +39,13 @@ def run(settings: ServiceSettings) -> None:
 
     Raises:
         ConfigError: when the address cannot be listened on.
+        EngineError: when engine, precision or device is unknown or unavailable.
         ModelFileError: when there is no such model file, or it is not one.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
-    read_model_file(settings.model)  # a wrong path ends the start here; the server would answer 503 for ever
+    # What is wrong ends the start here; the server would answer 503 for ever.
+    read_model_file(settings.model)
+    check_engine(settings)
     listener = listen(settings.host, settings.port)
     print(f"roadseg: serving {settings.model} on {url_of(listener)}", flush=True)
     config = uvicorn.Config(
@@ -52,6 +57,26 @@ def run(settings: ServiceSettings) -> None:
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def check_engine(settings: ServiceSettings) -> None:
+    """Refuse engines, precisions and devices that loading the model would refuse.
+
+    The devices that are always there are not tried: that would load the engine's runtime, which takes seconds, before
+    the server answers.
+
+    Raises:
+        EngineError: when a name is unknown, or the device cannot be used here.
+        MissingExtraError: when the packages that could use the device are not installed.
+    """
+    if settings.engine not in ENGINES:
+        raise EngineError(f"no engine '{settings.engine}'; known: {', '.join(ENGINES)}")
+    if settings.precision not in PRECISIONS:
+        raise EngineError(f"no precision '{settings.precision}'; known: {', '.join(PRECISIONS)}")
+    if settings.device not in {"auto", "cpu"}:
+        with name_missing_extra("the torch engine"):
+            from roadseg.inference.torch_engine import pick_device
+        pick_device(settings.device)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,7 +5,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -15,7 +16,7 @@ from roadseg.inference.result import SegmentationResult
 from roadseg_service import openapi
 from roadseg_service.encoding import ENCODERS, Answer, encode_answer
 from roadseg_service.negotiation import choose_media_type
-from roadseg_service.problems import NOT_ACCEPTABLE, ProblemError
+from roadseg_service.problems import NOT_ACCEPTABLE, REPEATED, ProblemError
 from roadseg_service.service import ServiceDep
 from roadseg_service.upload import UploadFormat, read_body
 
@@ -34,9 +35,31 @@ class SegmentQuery(BaseModel):
     )
 
 
+def refuse_repeated(request: Request) -> None:
+    """Refuse query parameters that are given more than once, of which all but the last would go unnoticed.
+
+    Raises:
+        RequestValidationError: with each of them.
+    """
+    given = {name: request.query_params.getlist(name) for name in SegmentQuery.model_fields}
+    errors = [
+        {
+            "type": REPEATED,
+            "loc": ("query", name),
+            "msg": f"is given {len(values)} times; give it once",
+            "input": values,
+        }
+        for name, values in given.items()
+        if len(values) > 1
+    ]
+    if errors:
+        raise RequestValidationError(errors)
+
+
 @router.post(
     "/segment",
     summary="Segment an image",
+    dependencies=[Depends(refuse_repeated)],
     response_class=Response,
     responses=openapi.SEGMENT_RESPONSES,
     openapi_extra={"requestBody": openapi.SEGMENT_BODY},

@@ -1,0 +1,137 @@
+"""Whole training runs: scores, resuming, repeating, several processes."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import roadseg
+from tests.training.tiny_run import checkpoint, own_miou, scores
+
+
+def test_a_run_leaves_logs_configuration_and_checkpoints(run):
+    assert run("fit") == 0
+    folder = Path("runs/tiny/version_0")
+    assert {"config.yaml", "metrics.csv"} <= {p.name for p in folder.iterdir()}
+    assert any(p.name.startswith("events.out.tfevents") for p in folder.iterdir())
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"]["lr"] == 1e-3 and saved["data"]["crop_size"] == [32, 48]
+    with (folder / "metrics.csv").open() as file:
+        columns = next(csv.reader(file))
+    assert {"train/loss", "train/lr", "val/miou", "val/accuracy", "val/iou/sky"} <= set(columns)
+    assert sorted(p.name for p in Path().iterdir()) == ["runs", "tiny.yaml"], "nothing else is written"
+
+
+def test_the_same_command_works_twice_and_gives_the_same_scores(run):
+    assert run("fit") == 0 and run("fit") == 0
+    assert scores(0) == scores(1) and len(scores(0)) == 2
+
+
+def test_validate_package_and_segment_agree_with_each_other_and_with_own_scoring(run, camvid_root, capsys):
+    assert run("fit") == 0
+    capsys.readouterr()
+    assert run("validate", "--ckpt_path", checkpoint()) == 0
+    printed = float(re.search(r"val/miou\D+([\d.]+)", capsys.readouterr().out)[1])
+    assert printed == pytest.approx(scores()[-1], abs=1e-6), "the averaged weights are validated and saved"
+    assert roadseg.cli.main(["package", str(checkpoint()), "-o", "model.safetensors"]) == 0
+    images = camvid_root / "camvid" / "val"
+    assert roadseg.cli.main(["segment", str(images), "--model", "model.safetensors", "-o", "masks"]) == 0
+    masks = {p.stem: np.asarray(Image.open(p)) for p in Path("masks").iterdir()}
+    assert own_miou(masks, camvid_root) == pytest.approx(printed, abs=1e-6)
+
+
+def test_test_and_predict_run_on_a_checkpoint(run, camvid_root, capsys):
+    assert run("fit") == 0
+    capsys.readouterr()
+    assert run("test", "--ckpt_path", checkpoint()) == 0
+    printed = float(re.search(r"test/miou\D+([\d.]+)", capsys.readouterr().out)[1])
+    images = camvid_root / "camvid" / "test"
+    assert run("predict", "--ckpt_path", checkpoint(), f"--data.predict_images=[{images}]") == 0
+    masks = {p.stem: np.asarray(Image.open(p)) for p in Path("masks").iterdir()}
+    assert own_miou(masks, camvid_root, "test") == pytest.approx(printed, abs=1e-6)
+
+
+def test_a_resumed_run_equals_the_undisturbed_one_bit_for_bit(run, monkeypatch):
+    assert run("fit", "--trainer.max_epochs", 4) == 0
+    undisturbed = torch.load(checkpoint(), weights_only=True)
+
+    from roadseg.task import SegmentationTask
+
+    def stop_after_two(self) -> None:
+        if self.current_epoch == 1:
+            self.trainer.should_stop = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_train_epoch_end", stop_after_two)
+        assert run("fit", "--trainer.max_epochs", 4, "--name", "cut") == 0
+    stopped = Path("runs/cut/version_0/checkpoints/last.ckpt")
+    assert torch.load(stopped, weights_only=True)["epoch"] == 1
+    torch.manual_seed(12345)  # the state of the generators must not matter
+    assert run("fit", "--trainer.max_epochs", 4, "--name", "resumed", "--ckpt_path", stopped) == 0
+    resumed = torch.load("runs/resumed/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["epoch"] == undisturbed["epoch"] == 3 and resumed["global_step"] == undisturbed["global_step"]
+    for part in ("state_dict", "current_model_state", "averaging_state"):
+        assert resumed[part].keys() == undisturbed[part].keys()
+        assert all(torch.equal(resumed[part][k], undisturbed[part][k]) for k in undisturbed[part]), part
+    assert resumed["lr_schedulers"] == undisturbed["lr_schedulers"]
+
+
+def test_averaging_does_not_lose_the_counts_of_the_last_batches(run):
+    """The averaging callback swaps every buffer before the scores are computed."""
+    assert run("fit", "--ema.decay", 0.5, "--trainer.max_epochs", 1) == 0
+    stored = torch.load(checkpoint(), weights_only=True)
+    averaged, current = stored["state_dict"], stored["current_model_state"]
+    assert any(not torch.equal(averaged[k], current[k]) for k in averaged), "the two differ, so a mix-up would show"
+    assert stored["roadseg"]["scores"]["val/miou"] == pytest.approx(scores()[-1], abs=1e-6)
+
+
+def launch(*arguments: str, processes: int) -> str:
+    command = [sys.executable, "-m", "roadseg", *arguments, "--trainer.devices", str(processes)]
+    strategy = ["--trainer.strategy", "ddp"] if processes > 1 else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *strategy], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_score_like_one(run, monkeypatch):
+    """5 frames on 2 processes: a sampler that pads would count one of them twice."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(roadseg.__file__).parents[1]))
+    launch("fit", "-c", "tiny.yaml", processes=2)
+    printed = [
+        re.findall(r"val/(?:miou|accuracy|iou/\w+)\D+?([\d.]+)", launch(
+            "validate", "-c", "tiny.yaml", "--ckpt_path", str(checkpoint()), processes=n
+        ))
+        for n in (1, 2)
+    ]  # fmt: skip
+    assert len(printed[0]) > 5 and printed[0] == printed[1]
+    assert printed[0][-1].startswith(f"{scores()[-1]:.6f}")
+
+
+def test_training_in_bfloat16_throughout_averages_in_float32(run):
+    assert run("fit", "--trainer.precision", "bf16-true", "--trainer.max_epochs", 1) == 0
+    stored = torch.load(checkpoint(), weights_only=True)
+    assert stored["state_dict"]["network.decoder.head.weight"].isfinite().all()
+    assert roadseg.cli.main(["package", str(checkpoint()), "-o", "m.safetensors"]) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads the processor's flags as Linux shows them")
+def test_precision_is_bf16_where_the_processor_has_it(run):
+    assert run("fit", "--trainer.max_epochs", 1, "--trainer.precision", "null") == 0
+    chosen = yaml.safe_load(Path("runs/tiny/version_0/config.yaml").read_text())["trainer"]["precision"]
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert chosen == ("bf16-mixed" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "32-true")
+
+
+def test_without_loggers_nothing_is_written_into_the_working_folder(run):
+    assert run("fit", "--trainer.logger", "false", "--trainer.max_epochs", 1) == 0
+    assert "config.yaml" not in {p.name for p in Path().iterdir()}
