@@ -1,0 +1,326 @@
+"""The demo: what it posts and writes, what it refuses, and what it leaves behind. Its training is stubbed here."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import roadseg
+import roadseg_service
+from roadseg.data.synthetic import SYNTHETIC_TAXONOMY
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORTABLE = os.pathsep.join(str(Path(module.__file__).parents[1]) for module in (roadseg, roadseg_service))
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """The demo as a module."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    return import_module("demo")
+
+
+@pytest.fixture
+def untrained(demo, monkeypatch, model_file):
+    """The demo, with a finished model file in place of training."""
+
+    def package(name, *arguments):
+        assert (name, arguments[0]) == ("roadseg", "package")
+        shutil.copy(model_file, arguments[arguments.index("-o") + 1])
+
+    monkeypatch.setattr(demo, "train", lambda output: output / "last.ckpt")
+    monkeypatch.setattr(demo, "command", package)
+    return demo
+
+
+def run(demo, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return demo.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def write_photo(path, height=40, width=60, **options):
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(noise).save(path, **options)
+    return path
+
+
+def write_script(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_photo_named_scene_gets_a_picture_beside_the_scenes(untrained, model_file, monkeypatch, tmp_path):
+    call = "import sys, roadseg.cli; sys.exit(roadseg.cli.main())"
+    command = f"PYTHONPATH={shlex.quote(IMPORTABLE)} exec {shlex.quote(sys.executable)} -c {shlex.quote(call)}"
+    service = write_script(tmp_path / "roadseg", f'#!/bin/sh\n{command} "$@"\n')
+    monkeypatch.setattr(untrained, "script", lambda name: str(service))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = write_photo(tmp_path / "scene.jpg", exif=exif.tobytes())
+
+    assert run(untrained, monkeypatch, "--output", tmp_path / "out", "--image", photo) == 0
+    assert Image.open(tmp_path / "out" / "scene.png").size == (3 * 640, 384)
+    pixels, mask, _ = np.split(np.asarray(Image.open(tmp_path / "out" / "photo_scene.png")), 3, axis=1)
+    assert np.array_equal(pixels, roadseg.read_image(photo).pixels)
+    ids = roadseg.load_predictor(model_file, device="cpu")(photo).mask
+    assert np.array_equal(mask, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette[ids])
+
+
+@contextmanager
+def fake_service(answer):
+    """A server that answers a POST with what `answer(body, accept)` gives: status and body. Gives URL and bodies."""
+    bodies = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            status, body = answer(bodies[-1], self.headers["Accept"])
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", bodies
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def segment_nothing(body, accept):
+    """All of the image is the first class."""
+    if accept == "application/json":
+        return 200, json.dumps({"classes": [{"name": "sky", "share": 1.0}]}).encode()
+    buffer = BytesIO()
+    Image.new("L", Image.open(BytesIO(body)).size).save(buffer, "PNG")
+    return 200, buffer.getvalue()
+
+
+def use_service(demo, monkeypatch, url):
+    @contextmanager
+    def served(model, log):
+        yield url
+
+    monkeypatch.setattr(demo, "served", served)
+
+
+def test_the_photos_own_bytes_are_posted_past_any_proxy(untrained, monkeypatch, tmp_path):
+    photo = write_photo(tmp_path / "drive.jpg")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with fake_service(segment_nothing) as (url, bodies):
+        use_service(untrained, monkeypatch, url)
+        assert run(untrained, monkeypatch, "--output", tmp_path / "out", "--image", photo) == 0
+    assert bodies[2:] == [photo.read_bytes()] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (413, b'{"detail": "too many pixels"}', "error: the service answered 413: too many pixels\n"),
+        (502, b"<html>", "error: the service answered 502: Bad Gateway\n"),
+    ],
+)
+def test_a_refusal_of_the_service_is_told(untrained, monkeypatch, tmp_path, capsys, status, body, message):
+    with fake_service(lambda *_: (status, body)) as (url, _):
+        use_service(untrained, monkeypatch, url)
+        assert run(untrained, monkeypatch, "--output", tmp_path) == 1
+    assert capsys.readouterr().err == message
+
+
+def test_a_service_that_is_gone_is_told(untrained, monkeypatch, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    use_service(untrained, monkeypatch, url)
+    assert run(untrained, monkeypatch, "--output", tmp_path) == 1
+    assert f"error: the service at {url} did not answer" in capsys.readouterr().err
+
+
+def too_many_bytes(folder):
+    photo = write_photo(folder / "large.jpg")
+    with photo.open("ab") as file:
+        file.truncate(32 * 1024 * 1024 + 1)  # bytes behind an image are ignored
+    return photo
+
+
+def too_many_pixels(folder):
+    Image.new("1", (8000, 6251)).save(folder / "large.png")
+    return folder / "large.png"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (too_many_bytes, "large.jpg is 33554433 bytes; the service takes at most 33554432"),
+        (too_many_pixels, "large.png is 8000x6251 = 50008000 pixels; at most 50000000 pixels are accepted"),
+        (lambda folder: folder / "gone.jpg", "gone.jpg: No such file"),
+    ],
+)
+def test_a_photo_that_the_service_would_refuse_is_refused_before_the_training(
+    demo, monkeypatch, tmp_path, capsys, make, message
+):
+    def train(output):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(demo, "train", train)
+    assert run(demo, monkeypatch, "--output", tmp_path / "out", "--image", make(tmp_path)) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_limits_are_those_that_the_environment_sets_for_the_service(demo, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ROADSEG_SERVICE_MAX_BODY_BYTES", "100")
+    photo = write_photo(tmp_path / "drive.jpg")
+    assert run(demo, monkeypatch, "--output", tmp_path / "out", "--image", photo) == 1
+    assert "the service takes at most 100" in capsys.readouterr().err
+
+
+def test_training_runs_of_earlier_demos_are_removed_and_nothing_else(untrained, monkeypatch, tmp_path):
+    stale, mine, other = (tmp_path / path for path in ("runs/demo/version_0/a", "mine/a", "runs/nano/a"))
+    for path in (stale, mine, other):
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+    with fake_service(segment_nothing) as (url, _):
+        use_service(untrained, monkeypatch, url)
+        assert run(untrained, monkeypatch, "--output", tmp_path) == 0
+    assert (stale.exists(), mine.exists(), other.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((384, 640), (384, 1920)), ((3000, 8000), (480, 3840)), ((8000, 100), (3840, 144))]
+)
+def test_pictures_of_huge_photos_are_shrunk_and_keep_the_class_colours(demo, size, shown):
+    rng = np.random.default_rng(0)
+    row = demo.side_by_side(np.zeros((*size, 3), np.uint8), rng.integers(0, 11, size, np.uint8))
+    assert row.shape == (*shown, 3)
+    colours = np.unique(np.split(row, 3, axis=1)[1].reshape(-1, 3), axis=0)
+    assert len(colours) == 11
+    assert set(map(tuple, colours)) <= set(map(tuple, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette))
+
+
+HANGING_SERVICE = """
+import http.server, os, pathlib, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        note = pathlib.Path(NOTE + ".part")
+        note.write_text(str(os.getpid()))
+        note.rename(NOTE)
+        time.sleep(120)
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(f"on http://127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()
+"""
+
+HANGING_TRAINING = "import os, pathlib, time; pathlib.Path(NOTE).write_text(str(os.getpid())); time.sleep(120)"
+
+DRIVER = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit that it is ignored
+import demo
+folder, phase = sys.argv[1:]
+demo.script = lambda name: f"{folder}/{name}"
+if phase == "serving":
+    demo.train, demo.command = lambda output: output / "last.ckpt", lambda *arguments: None
+sys.argv = ["demo.py", "--output", folder]
+sys.exit(demo.main())
+"""
+
+
+def start_hanging(folder, phase):
+    """Run the demo up to where its child hangs; gives its process and the child's id."""
+    note = folder / "child"
+    for name, code in {"roadseg": HANGING_SERVICE, "lightning": HANGING_TRAINING}.items():
+        write_script(folder / name, f"#!{sys.executable}\nNOTE = {str(note)!r}\n{code}")
+    path = os.pathsep.join([str(ROOT / "examples"), IMPORTABLE])
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(folder), phase],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline, "the child did not start"
+        time.sleep(0.02)
+    return process, int(note.read_text())
+
+
+@pytest.mark.parametrize("phase", ["training", "serving"])
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")]
+)
+def test_a_signal_ends_the_demo_and_its_child(tmp_path, phase, number, status, said):
+    process, child = start_hanging(tmp_path, phase)
+    try:
+        process.send_signal(number)
+        assert process.communicate(timeout=30) == (None, said)
+        assert process.returncode == status
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+    finally:
+        for pid in (process.pid, child):
+            if Path(f"/proc/{pid}").exists():
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("place", ["argument", "environment"])
+@pytest.mark.parametrize(
+    "image", ["a b.jpg", "it's.jpg", 'say "hi".jpg', "cost$HOME.jpg", "$(shell touch made).jpg", "$(half.jpg", "-x.jpg"]
+)
+def test_make_hands_any_file_name_over(tmp_path, image, place):
+    assert make_demo(tmp_path, image, place) == ["examples/demo.py", f"--image={image}"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_without_an_image(tmp_path):
+    assert make_demo(tmp_path, None) == ["examples/demo.py"]
+
+
+def make_demo(folder, image, place="argument"):
+    """The arguments that `make demo` gives to Python."""
+    write_script(folder / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (folder / "ready").touch()
+    settings = [f"READY={folder / 'ready'}", f"BIN={folder}"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "IMAGE"}
+    if image is not None and place == "argument":
+        settings.append(f"IMAGE={image}")
+    elif image is not None:
+        environment["IMAGE"] = image
+    done = subprocess.run(
+        ["make", "-s", "-f", str(ROOT / "Makefile"), "demo", *settings],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
