@@ -6,9 +6,11 @@ It runs the commands that a user would type, on two CPU cores and without a down
 
 import argparse
 import csv
+import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,24 +19,51 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from roadseg.data.synthetic import SYNTHETIC_TAXONOMY, render_scene
-from roadseg.errors import RoadsegError
+from roadseg.errors import ImageTooLargeError, OutputError, RoadsegError
 from roadseg.images import read_image
 from roadseg.inference.result import SegmentationResult, encode_png, write_whole
 from roadseg.taxonomy import load_taxonomy
+from roadseg_service import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 UNSEEN_SEED = 20_261
 """Far from the scenes of training and validation, whose seeds are derived otherwise."""
 
 READY_TIMEOUT_S = 120.0
+
+ROW_SIDE_PX = 3840
+"""Largest side of input | mask | overlay; larger ones are shrunk to it."""
+
+# The service is on this machine: a proxy that the environment names must not come between.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be segmented.
+
+    Attributes:
+        name: of its picture, without the ending.
+        upload: the encoded image that is posted.
+        pixels: (H, W, 3) uint8 RGB, as the service decodes `upload`.
+    """
+
+    name: str
+    upload: bytes
+    pixels: npt.NDArray[np.uint8]
 
 
 def main() -> int:
@@ -43,8 +72,12 @@ def main() -> int:
     parser.add_argument("--image", type=Path, metavar="FILE", help="also segment this photo")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "demo", help="folder for what is made")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, end_by_signal)
     try:
         return run(args.image, args.output.resolve())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130  # what shells give for SIGINT
     except RoadsegError as error:
         print(f"error: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:
@@ -54,31 +87,76 @@ def main() -> int:
 
 def run(photo: Path | None, output: Path) -> int:
     """Train, package, serve, segment, and write the pictures into `output`."""
-    images = {"scene": render_scene(UNSEEN_SEED, (384, 640)).image}
-    if photo is not None:  # an unreadable one is refused now, not after the training
-        images[photo.stem] = read_image(photo).pixels
-    output.mkdir(parents=True, exist_ok=True)
     model = output / "model.safetensors"
+    subjects = [unseen_scene()]
+    if photo is not None:  # one that the service would not take is refused now, not after the training
+        subjects.append(subject_of(photo, model))
+    prepare(output)
     checkpoint = train(output)
     step("Packaging the averaged weights as one model file")
     # Scenes of training are 192 px high: larger images are segmented at about that scale.
     command("roadseg", "package", str(checkpoint), "-o", str(model), "--short-side-px", "224")
     step("Serving it, and posting what it never saw")
     with served(model, output / "service.log") as url:
-        for name, pixels in images.items():
-            picture = output / f"{name}.png"
-            write_picture(picture, pixels, url)
+        for subject in subjects:
+            picture = output / f"{subject.name}.png"
+            write_picture(picture, subject, url)
             print(f"input | mask | overlay: {picture}")
     return 0
+
+
+def end_by_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that what this process started is ended too; the status is what shells give."""
+    signal.signal(number, signal.SIG_IGN)  # a second one must not break into that
+    raise SystemExit(128 + number)
+
+
+def unseen_scene() -> Subject:
+    """A synthetic scene that is in no training set."""
+    pixels = render_scene(UNSEEN_SEED, (384, 640)).image
+    return Subject("scene", encode_png(Image.fromarray(pixels)), pixels)
+
+
+def subject_of(photo: Path, model: Path) -> Subject:
+    """The user's photo.
+
+    Raises:
+        RoadsegError: when it cannot be read, or is larger than the service of `model` will take.
+    """
+    limits = load_settings(model=str(model))
+    pixels = read_image(photo, max_pixels=limits.max_pixels).pixels
+    upload = photo.read_bytes()
+    if len(upload) > limits.max_body_bytes:
+        raise ImageTooLargeError(
+            f"{photo} is {len(upload)} bytes; the service takes at most {limits.max_body_bytes}: save it smaller, or "
+            "more strongly compressed"
+        )
+    return Subject(f"photo_{photo.stem}", upload, pixels)
+
+
+def prepare(output: Path) -> None:
+    """Make the folder, and remove the training runs of earlier demos from it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if runs_in(output).exists():
+            shutil.rmtree(runs_in(output))
+    except OSError as error:
+        raise OutputError(f"cannot prepare {output}: {error.strerror or error}; choose another --output") from error
+
+
+def runs_in(output: Path) -> Path:
+    """Where the demo's training runs lie."""
+    return output / "runs" / "demo"
 
 
 def train(output: Path) -> Path:
     """Fit the nano network on synthetic scenes; gives the last checkpoint."""
     step("Training twins_svt_nano on synthetic scenes (configs/demo.yaml)")
     start = time.monotonic()
-    folder = ["--trainer.default_root_dir", str(output / "runs"), "--name", "demo"]
+    runs = runs_in(output)
+    folder = ["--trainer.default_root_dir", str(runs.parent), "--name", runs.name]
     command("lightning", "fit", "-c", str(ROOT / "configs" / "demo.yaml"), *folder)
-    newest = max((output / "runs" / "demo").glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
+    newest = max(runs.glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
     with (newest / "metrics.csv").open() as file:
         scores = [float(row["val/miou"]) for row in csv.DictReader(file) if row["val/miou"]]
     print(f"validation mIoU: {' -> '.join(f'{score:.3f}' for score in scores)}  ({time.monotonic() - start:.0f} s)")
@@ -88,23 +166,26 @@ def train(output: Path) -> Path:
 @contextmanager
 def served(model: Path, log: Path) -> Iterator[str]:
     """Run `roadseg serve` on a free port until the block ends; gives its URL."""
-    with log.open("w") as errors:
-        service = subprocess.Popen(
-            [script("roadseg"), "serve", "--model", str(model), "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
+    arguments = [script("roadseg"), "serve", "--model", str(model), "--port", "0"]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as service,
+    ):
         try:
             yield wait_until_ready(service, log)
         finally:
-            service.send_signal(signal.SIGINT)
-            try:
-                service.wait(20)
-            except subprocess.TimeoutExpired:
-                service.kill()
-                service.wait()
+            stop(service)
     print(f"service stopped (its log: {log})")
+
+
+def stop(service: subprocess.Popen[str]) -> None:
+    """End the service; one that does not end by itself, or is not waited for, is killed."""
+    service.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            service.wait(20)
+    finally:
+        service.kill()
 
 
 def wait_until_ready(service: subprocess.Popen[str], log: Path) -> str:
@@ -128,29 +209,55 @@ def wait_until_ready(service: subprocess.Popen[str], log: Path) -> str:
 def is_ready(url: str) -> bool:
     """Whether the service has loaded its model."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+        with _DIRECT.open(f"{url}/readyz", timeout=5) as answer:
             return answer.status == 200
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):
         return False
 
 
-def write_picture(path: Path, pixels: np.ndarray, url: str) -> None:
-    """Post an image (H, W, 3) uint8 RGB, and write input | mask | overlay side by side."""
-    upload = encode_png(Image.fromarray(pixels))
-    mask = np.asarray(Image.open(BytesIO(post(url, upload, "image/png"))))
-    areas = {c["name"]: c["share"] for c in json.loads(post(url, upload, "application/json"))["classes"]}
-    result = SegmentationResult(pixels, mask, load_taxonomy(SYNTHETIC_TAXONOMY), model_digest="")
-    row = np.hstack([pixels, result.overlay(opacity=1.0), result.overlay()])
-    write_whole(path, encode_png(Image.fromarray(row)))
+def write_picture(path: Path, subject: Subject, url: str) -> None:
+    """Have an image segmented, and write input | mask | overlay side by side."""
+    mask = np.asarray(Image.open(BytesIO(post(url, subject.upload, "image/png"))))
+    areas = {c["name"]: c["share"] for c in json.loads(post(url, subject.upload, "application/json"))["classes"]}
+    write_whole(path, encode_png(Image.fromarray(side_by_side(subject.pixels, mask))))
     largest = sorted(areas.items(), key=lambda item: -item[1])[:5]
     print(f"{path.stem}: {', '.join(f'{name} {share:.0%}' for name, share in largest)}")
 
 
+def side_by_side(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Input | mask | overlay of an image (H, W, 3), none of its sides above `ROW_SIDE_PX`."""
+    height, width = mask.shape
+    scale = ROW_SIDE_PX / max(3 * width, height)
+    if scale < 1:  # before the colours are laid over: nearest keeps the ids, and the row of a huge photo is never made
+        size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    result = SegmentationResult(pixels, mask, load_taxonomy(SYNTHETIC_TAXONOMY), model_digest="")
+    return np.hstack([pixels, result.overlay(opacity=1.0), result.overlay()])
+
+
 def post(url: str, image: bytes, accept: str) -> bytes:
-    """The service's answer to an image."""
-    headers = {"Content-Type": "image/png", "Accept": accept}
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/segment", image, headers), timeout=120) as answer:
-        return answer.read()
+    """The service's answer to an image.
+
+    Raises:
+        RoadsegError: when it refuses the image, or does not answer.
+    """
+    headers = {"Content-Type": "application/octet-stream", "Accept": accept}
+    try:
+        with _DIRECT.open(urllib.request.Request(f"{url}/segment", image, headers), timeout=120) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        raise RoadsegError(f"the service answered {error.code}: {detail_of(error)}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise RoadsegError(f"the service at {url} did not answer ({error}); its log may say why") from error
+
+
+def detail_of(answer: urllib.error.HTTPError) -> str:
+    """What a refusal says in its problem JSON, else the status line's words."""
+    try:
+        return str(json.loads(answer.read())["detail"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return str(answer.reason)
 
 
 def command(name: str, *arguments: str) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from io import BytesIO
@@ -22,7 +22,8 @@ from PIL import Image
 
 import roadseg
 import roadseg_service
-from roadseg.data.synthetic import SYNTHETIC_TAXONOMY
+from roadseg.data.synthetic import SYNTHETIC_TAXONOMY, render_scene
+from roadseg.images import read_image
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTABLE = os.pathsep.join(str(Path(module.__file__).parents[1]) for module in (roadseg, roadseg_service))
@@ -81,7 +82,7 @@ def test_a_photo_named_scene_gets_a_picture_beside_the_scenes(untrained, model_f
     assert run(untrained, monkeypatch, "--output", tmp_path / "out", "--image", photo) == 0
     assert Image.open(tmp_path / "out" / "scene.png").size == (3 * 640, 384)
     pixels, mask, _ = np.split(np.asarray(Image.open(tmp_path / "out" / "photo_scene.png")), 3, axis=1)
-    assert np.array_equal(pixels, roadseg.read_image(photo).pixels)
+    assert np.array_equal(pixels, read_image(photo).pixels)
     ids = roadseg.load_predictor(model_file, device="cpu")(photo).mask
     assert np.array_equal(mask, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette[ids])
 
@@ -222,23 +223,31 @@ def test_pictures_of_huge_photos_are_shrunk_and_keep_the_class_colours(demo, siz
     assert set(map(tuple, colours)) <= set(map(tuple, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette))
 
 
-HANGING_SERVICE = """
+HANGING = """
 import http.server, os, pathlib, time
+def hang():
+    note = pathlib.Path(NOTE + ".part")
+    note.write_text(str(os.getpid()))
+    note.rename(NOTE)
+    time.sleep(120)
+"""
+
+HANGING_TRAINING = HANGING + "hang()"
+
+HANGING_SERVICE = (
+    HANGING
+    + """
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
     def do_POST(self):
-        note = pathlib.Path(NOTE + ".part")
-        note.write_text(str(os.getpid()))
-        note.rename(NOTE)
-        time.sleep(120)
+        hang()
 server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
 print(f"on http://127.0.0.1:{server.server_port}", flush=True)
 server.serve_forever()
 """
-
-HANGING_TRAINING = "import os, pathlib, time; pathlib.Path(NOTE).write_text(str(os.getpid())); time.sleep(120)"
+)
 
 DRIVER = """
 import signal, sys
@@ -266,11 +275,25 @@ def start_hanging(folder, phase):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not (note.exists() and note.read_text()):
-        assert process.poll() is None and time.monotonic() < deadline, "the child did not start"
-        time.sleep(0.02)
+    wait_until(note.exists, "the child did not start")
     return process, int(note.read_text())
+
+
+def wait_until(condition, otherwise):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    """Whether there is such a process that has not ended; a killed one may still wait to be collected."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.mark.parametrize("phase", ["training", "serving"])
@@ -283,12 +306,11 @@ def test_a_signal_ends_the_demo_and_its_child(tmp_path, phase, number, status, s
         process.send_signal(number)
         assert process.communicate(timeout=30) == (None, said)
         assert process.returncode == status
-        with pytest.raises(ProcessLookupError):
-            os.kill(child, 0)
+        wait_until(lambda: not is_running(child), "the child runs on")
     finally:
-        for pid in (process.pid, child):
-            if Path(f"/proc/{pid}").exists():
-                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -324,3 +346,24 @@ def make_demo(folder, image, place="argument"):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_whole_demo_trains_serves_and_draws(tmp_path):
+    """What `make demo` does, nothing replaced; minutes."""
+    photo = tmp_path / "my photo.jpg"
+    Image.fromarray(render_scene(77, (120, 200)).image).save(photo)
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / "demo.py"),
+        "--output",
+        str(tmp_path / "out"),
+        "--image",
+        str(photo),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=590)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = [float(s) for s in done.stdout.partition("validation mIoU: ")[2].partition("  (")[0].split(" -> ")]
+    assert len(scores) >= 3 and scores[-1] > scores[0] and scores[-1] > 0.3
+    assert Image.open(tmp_path / "out" / "scene.png").width == 3 * 640
+    assert Image.open(tmp_path / "out" / "photo_my photo.png").width == 3 * 200

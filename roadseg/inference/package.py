@@ -185,7 +185,15 @@ def _parse_header(text: str, path: Path) -> ModelHeader:
             _typed(document["weights_licence"], str),
             _typed(document["provenance"], dict),
         )
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, RecursionError, TaxonomyError) as error:
+    except (
+        json.JSONDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        TaxonomyError,
+    ) as error:
         raise ModelFileError(
             f"{path} has a damaged header ({type(error).__name__}: {error}); package it again"
         ) from error

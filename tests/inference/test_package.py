@@ -98,6 +98,7 @@ def test_a_newer_format_is_refused(model_file, tmp_path):
         {"inference": 3},
         {"weights_licence": 5},
         {"provenance": [1]},
+        {"normalisation": {"mean": [10**400, 0, 0], "std": [1, 1, 1]}},
         {"format_version": "1"},
         {"format_version": True},
         {"architecture": {"backbone": "resnet18", "decoder": "fpn", "num_classes": "11", "options": {}}},
