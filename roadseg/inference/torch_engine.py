@@ -1,5 +1,6 @@
 """The PyTorch engine: a model file's network, run eagerly."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -71,6 +72,8 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise EngineError(f"no device '{name}'; known: auto, cpu, cuda, cuda:N")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

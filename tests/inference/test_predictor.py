@@ -145,7 +145,8 @@ def test_bf16_is_used_only_when_asked_for(predictor, model_file):
     [
         ({"engine": "tensorrt"}, "no engine 'tensorrt'; known: auto, torch"),
         ({"precision": "f8"}, "no precision 'f8'; known: auto, f32, bf16"),
-        ({"device": "gpu"}, "device 'gpu' cannot be used here .*use 'auto' or 'cpu'"),
+        ({"device": "gpu"}, "no device 'gpu'; known: auto, cpu, cuda, cuda:N"),
+        ({"device": "meta"}, "no device 'meta'"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
     ],
 )

@@ -91,7 +91,7 @@ def test_main_raises_what_the_command_line_reports(unloadable_model, taken_port,
     [
         ("engine", "x", "no engine 'x'; known: auto, torch"),
         ("precision", "f8", "no precision 'f8'; known: auto, f32, bf16"),
-        ("device", "gpu", "device 'gpu' cannot be used here"),
+        ("device", "gpu", "no device 'gpu'; known: auto, cpu"),
         ("device", "cuda:99", "device 'cuda:99' cannot be used here"),
     ],
 )
