@@ -172,6 +172,7 @@ class SegmentationTask(LightningModule):
         check_same_weights(checkpoint, self.state_dict())
         if self._trainer is not None and self.trainer.training:
             check_same_recipe(checkpoint, self.recipe)
+            self._scores = checkpoint[HEADER_KEY].get("scores", {})
 
     def _refuse_divergence(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
@@ -206,9 +207,9 @@ class SegmentationTask(LightningModule):
         return data.describe() if data is not None else {}
 
     def _parameter_groups(self) -> Iterator[dict[str, Any]]:
-        parts = (("backbone", self.network.backbone, 1.0), ("decoder", self.network.decoder, None))
-        for name, module, multiple in parts:
-            lr = self.recipe["lr"] * (multiple or self.recipe["decoder_lr_multiple"])
+        multiples = {"backbone": 1.0, "decoder": self.recipe["decoder_lr_multiple"]}
+        for name, multiple in multiples.items():
+            module, lr = self.network.get_submodule(name), self.recipe["lr"] * multiple
             decayed, plain = _split_parameters(module)
             yield {"name": name, "params": decayed, "lr": lr, "weight_decay": self.recipe["weight_decay"]}
             yield {"name": f"{name} norms and biases", "params": plain, "lr": lr, "weight_decay": 0.0}

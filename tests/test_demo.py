@@ -1,4 +1,4 @@
-"""The demo: what it posts and writes, what it refuses, and what it leaves behind. Its training is stubbed here."""
+"""The demo: what it posts and writes, and what it refuses. All but the slow test train nothing."""
 
 import json
 import os
@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from io import BytesIO
@@ -221,131 +220,6 @@ def test_pictures_of_huge_photos_are_shrunk_and_keep_the_class_colours(demo, siz
     colours = np.unique(np.split(row, 3, axis=1)[1].reshape(-1, 3), axis=0)
     assert len(colours) == 11
     assert set(map(tuple, colours)) <= set(map(tuple, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette))
-
-
-HANGING = """
-import http.server, os, pathlib, time
-def hang():
-    note = pathlib.Path(NOTE + ".part")
-    note.write_text(str(os.getpid()))
-    note.rename(NOTE)
-    time.sleep(120)
-"""
-
-HANGING_TRAINING = HANGING + "hang()"
-
-HANGING_SERVICE = (
-    HANGING
-    + """
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-    def do_POST(self):
-        hang()
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-print(f"on http://127.0.0.1:{server.server_port}", flush=True)
-server.serve_forever()
-"""
-)
-
-DRIVER = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit that it is ignored
-import demo
-folder, phase = sys.argv[1:]
-demo.script = lambda name: f"{folder}/{name}"
-if phase == "serving":
-    demo.train, demo.command = lambda output: output / "last.ckpt", lambda *arguments: None
-sys.argv = ["demo.py", "--output", folder]
-sys.exit(demo.main())
-"""
-
-
-def start_hanging(folder, phase):
-    """Run the demo up to where its child hangs; gives its process and the child's id."""
-    note = folder / "child"
-    for name, code in {"roadseg": HANGING_SERVICE, "lightning": HANGING_TRAINING}.items():
-        write_script(folder / name, f"#!{sys.executable}\nNOTE = {str(note)!r}\n{code}")
-    path = os.pathsep.join([str(ROOT / "examples"), IMPORTABLE])
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(folder), phase],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(note.exists, "the child did not start")
-    return process, int(note.read_text())
-
-
-def wait_until(condition, otherwise):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.02)
-
-
-def is_running(pid):
-    """Whether there is such a process that has not ended; a killed one may still wait to be collected."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
-@pytest.mark.parametrize("phase", ["training", "serving"])
-@pytest.mark.parametrize(
-    ("number", "status", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")]
-)
-def test_a_signal_ends_the_demo_and_its_child(tmp_path, phase, number, status, said):
-    process, child = start_hanging(tmp_path, phase)
-    try:
-        process.send_signal(number)
-        assert process.communicate(timeout=30) == (None, said)
-        assert process.returncode == status
-        wait_until(lambda: not is_running(child), "the child runs on")
-    finally:
-        process.kill()
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-@pytest.mark.parametrize("place", ["argument", "environment"])
-@pytest.mark.parametrize(
-    "image", ["a b.jpg", "it's.jpg", 'say "hi".jpg', "cost$HOME.jpg", "$(shell touch made).jpg", "$(half.jpg", "-x.jpg"]
-)
-def test_make_hands_any_file_name_over(tmp_path, image, place):
-    assert make_demo(tmp_path, image, place) == ["examples/demo.py", f"--image={image}"]
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_make_without_an_image(tmp_path):
-    assert make_demo(tmp_path, None) == ["examples/demo.py"]
-
-
-def make_demo(folder, image, place="argument"):
-    """The arguments that `make demo` gives to Python."""
-    write_script(folder / "python", "#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    (folder / "ready").touch()
-    settings = [f"READY={folder / 'ready'}", f"BIN={folder}"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "IMAGE"}
-    if image is not None and place == "argument":
-        settings.append(f"IMAGE={image}")
-    elif image is not None:
-        environment["IMAGE"] = image
-    done = subprocess.run(
-        ["make", "-s", "-f", str(ROOT / "Makefile"), "demo", *settings],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 @pytest.mark.slow

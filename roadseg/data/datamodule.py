@@ -122,7 +122,7 @@ class RoadDataModule(LightningDataModule):
 
         Raises:
             DataError: when data is missing or broken.
-            ConfigError: when the dataset does not know an option.
+            ConfigError: when an option of the dataset has a value that cannot work.
         """
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             if split not in self._frames:

@@ -14,6 +14,11 @@ def test_scores_in_a_checkpoint_say_after_which_epoch_they_were_taken(run):
     assert run("fit", "--trainer.max_epochs", 3, "--trainer.check_val_every_n_epoch", 2) == 0
     header = torch.load(checkpoint(), weights_only=True)
     assert header["epoch"] == 2 and header["roadseg"]["scores"]["epoch"] == 1
+    # A run that goes on knows them too until it has validated again.
+    more = ["--trainer.max_epochs", 5, "--trainer.check_val_every_n_epoch", 5, "--trainer.max_steps", 13]
+    assert run("fit", *more, "--ckpt_path", checkpoint()) == 0
+    resumed = torch.load(checkpoint(version=1), weights_only=True)
+    assert resumed["global_step"] == 13 and resumed["roadseg"]["scores"] == header["roadseg"]["scores"]
 
 
 def test_resuming_with_other_hyperparameters_is_refused(run, capsys):
