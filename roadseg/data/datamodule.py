@@ -116,6 +116,7 @@ class RoadDataModule(LightningDataModule):
         self.taxonomy = load_taxonomy(DATASETS[dataset].taxonomy)
         """The classes of the masks."""
         self._frames: dict[str, RoadDataset] = {}
+        self._first_epoch = 0
 
     def setup(self, stage: str) -> None:
         """Open the splits that `stage` needs, and read every frame once, so that a broken one stops the run now.
@@ -137,6 +138,7 @@ class RoadDataModule(LightningDataModule):
         """
         frames, (rank, world_size) = self._frames["train"], self._place()
         sampler = EpochSampler(len(frames), self._seed, rank, world_size)
+        sampler.set_epoch(self._first_epoch)
         if len(sampler) < self._batch_size:
             raise ConfigError(
                 f"batch_size is {self._batch_size}, but a process has only {len(sampler)} training frames; lower "
@@ -174,6 +176,17 @@ class RoadDataModule(LightningDataModule):
             "batch_size": self._batch_size,
             **self._augmentation,
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch with which a run that is resumed begins.
+
+        Lightning tells the sampler only when loading processes have begun to read ahead, for epoch 0.
+        """
+        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed} if self.trainer else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the epoch, before the loaders are made."""
+        self._first_epoch = int(state_dict.get("epoch", 0))
 
     def _open(self, split: str) -> RoadDataset:
         return DATASETS[self._dataset].build(root=self._root, split=split, **self._options)
