@@ -1,0 +1,151 @@
+"""The parts that Twins (arXiv 2104.13840) is made of, on channels-last maps (B, H, W, C)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from roadseg.models.attention import GlobalSubsampledAttention, LocallyGroupedAttention, Padding, PatchConv2d
+from roadseg.models.halo import HaloAttention
+from roadseg.models.strips import in_strips
+
+BLOCK_NORM_EPS = 1e-6
+"""The authors' choice for the norms of blocks; those of patches keep torch's 1e-5."""
+
+Attention = LocallyGroupedAttention | GlobalSubsampledAttention | HaloAttention
+
+
+class PatchEmbedding(nn.Module):
+    """Patches of `patch_size` x `patch_size` positions to one token each, normalised."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = PatchConv2d(in_channels, dim, patch_size)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, in_channels) to (B, ceil(H / patch_size), ceil(W / patch_size), dim)."""
+        return self.norm(self.proj(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class AttentionDownsampling(nn.Module):
+    """HaloNet's downsampling (arXiv 2103.12731): every second position attends; beside it a strided projection."""
+
+    def __init__(
+        self, in_channels: int, dim: int, num_heads: int, block_size: int, halo_size: int, padding: Padding
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_channels, eps=BLOCK_NORM_EPS)
+        self.attn = HaloAttention(in_channels, num_heads, block_size, halo_size, padding, out_dim=dim, stride=2)
+        self.proj = nn.Linear(in_channels, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        return self.norm(self.proj(tokens[:, ::2, ::2]) + self.attn(self.norm1(tokens)))
+
+
+class PositionalEncoding(nn.Module):
+    """PEG (arXiv 2102.10882): a depthwise 3x3 convolution plus identity; its zero padding tells where the border is."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        convolution = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        initialise(convolution)
+        self.proj = nn.Sequential(convolution)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encode (B, H, W, C)."""
+        return tokens + self.proj(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them, on each token."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform (..., C)."""
+        hidden = self.fc1(tokens)
+        activated = F.gelu(hidden)
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # compilers decide for themselves what to keep
+            return self.fc2(activated)
+        # Both sides of GELU are the widest tensors of a block, and the backward pass needs both. One is kept; the other
+        # is computed from it again, which costs less than taking its memory.
+        kept, address = hidden.detach(), activated.data_ptr()  # the tensor itself would be kept with the function
+
+        def pack(saved: Tensor) -> Tensor | torch.Size:
+            return saved.shape if saved.data_ptr() == address else saved
+
+        def unpack(packed: Tensor | torch.Size) -> Tensor:
+            return F.gelu(kept).view(packed) if isinstance(packed, torch.Size) else packed
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            return self.fc2(activated)
+
+
+class Block(nn.Module):
+    """A transformer block: attention, then an MLP, each on normalised tokens and added to them.
+
+    Args:
+        attention: one of this project's attention modules.
+        dim: channels.
+        hidden_dim: of the MLP.
+        drop_path_rate: probability that a branch is left out for an image in training (arXiv 1603.09382).
+    """
+
+    def __init__(self, attention: Attention, dim: int, hidden_dim: int, drop_path_rate: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=BLOCK_NORM_EPS)
+        self.attn: Attention = attention
+        self.norm2 = nn.LayerNorm(dim, eps=BLOCK_NORM_EPS)
+        self.mlp = Mlp(dim, hidden_dim)
+        self.drop_path_rate = drop_path_rate
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform (B, H, W, C)."""
+        normalised = self.norm1(tokens)
+        scales = self._branch_scale(tokens), self._branch_scale(tokens)
+        context = self.attn.context(normalised)
+        if self.attn.row_multiple is None:
+            return self._transform(tokens, normalised, *scales, *context)
+        return in_strips(
+            self._transform,
+            (tokens, normalised),
+            (*scales, *context),
+            row_multiple=self.attn.row_multiple,
+            widest_channels=self.mlp.fc1.out_features,
+        )
+
+    def _transform(
+        self, tokens: Tensor, normalised: Tensor, scale: Tensor | None, mlp_scale: Tensor | None, *context: Tensor
+    ) -> Tensor:
+        tokens = _add(tokens, self.attn(normalised, context), scale)
+        return _add(tokens, self.mlp(self.norm2(tokens)), mlp_scale)
+
+    def _branch_scale(self, tokens: Tensor) -> Tensor | None:
+        """0 where a branch is left out for an image, and what makes up for it elsewhere, (B, 1, 1, 1)."""
+        if not self.training or self.drop_path_rate == 0:
+            return None
+        kept = 1 - self.drop_path_rate
+        return tokens.new_empty(tokens.shape[0], 1, 1, 1).bernoulli_(kept).div_(kept)
+
+
+def _add(tokens: Tensor, branch: Tensor, scale: Tensor | None) -> Tensor:
+    return tokens + branch if scale is None else torch.addcmul(tokens, branch, scale)
+
+
+def initialise(module: nn.Module) -> None:
+    """The authors' initial values."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,219 @@
+"""Attention against plain computations, the authors' masking, and timm's halo attention."""
+
+import pytest
+import torch
+from timm.layers.halo_attn import HaloAttn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from roadseg.models import strips, windows
+from roadseg.models.attention import SUBSAMPLINGS, GlobalSubsampledAttention, LocallyGroupedAttention
+from roadseg.models.halo import HaloAttention
+
+HEADS, DIM = 2, 8
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for parameter in module.double().parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module.eval()
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (N, C) to (M, C), head by head, as the textbook has it."""
+    heads = []
+    for q, k, v in zip(*(t.chunk(HEADS, 1) for t in (query, key, value)), strict=True):
+        heads.append((q @ k.T / q.shape[1] ** 0.5).softmax(1) @ v)
+    return torch.cat(heads, 1)
+
+
+def local_by_hand(attention: LocallyGroupedAttention, tokens: Tensor, *, only_inside: bool) -> Tensor:
+    """Window by window, each cut out of the map."""
+    size, (height, width) = attention.row_multiple, tokens.shape[1:3]
+    result = torch.zeros_like(tokens)
+    for y in range(0, height, size):
+        for x in range(0, width, size):
+            part = tokens[0, y : y + size, x : x + size]
+            h, w = part.shape[:2]
+            padded = part if only_inside else F.pad(part, (0, 0, 0, size - w, 0, size - h))
+            q, k, v = attention.qkv(padded.flatten(0, 1)).chunk(3, 1)
+            attended = attend(q, k, v).view(*padded.shape)[:h, :w]
+            result[0, y : y + size, x : x + size] = attention.proj(attended)
+    return result
+
+
+@pytest.mark.parametrize("size", [(14, 21), (7, 10), (10, 7), (9, 10), (3, 2), (1, 1)])
+@pytest.mark.parametrize("padding", ["zero", "mask"])
+def test_local_attention_by_hand(padding, size):
+    attention = randomised(LocallyGroupedAttention(DIM, HEADS, 7, padding))
+    tokens = torch.randn(1, *size, DIM, dtype=torch.float64)
+    expected = local_by_hand(attention, tokens, only_inside=padding == "mask")
+    torch.testing.assert_close(attention(tokens), expected, rtol=1e-12, atol=1e-12)
+
+
+def authors_masked_attention(attention: LocallyGroupedAttention, tokens: Tensor) -> Tensor:
+    """What the authors' masking computes: it marks the last `pad` rows and columns, all of them where `pad` is 0."""
+    size, (height, width) = attention.row_multiple, tokens.shape[1:3]
+    below, right = -height % size, -width % size
+    padded = F.pad(tokens, (0, 0, 0, right, 0, below))
+    marked = torch.zeros(padded.shape[1:3], dtype=torch.bool)
+    marked[-below:, :] = True
+    marked[:, -right:] = True
+    result = torch.zeros_like(padded)
+    for y in range(0, padded.shape[1], size):
+        for x in range(0, padded.shape[2], size):
+            q, k, v = attention.qkv(padded[0, y : y + size, x : x + size].flatten(0, 1)).chunk(3, 1)
+            mark = marked[y : y + size, x : x + size].flatten()
+            together = mark[:, None] == mark[None, :]
+            heads = []
+            for qh, kh, vh in zip(*(t.chunk(HEADS, 1) for t in (q, k, v)), strict=True):
+                logits = (qh @ kh.T / qh.shape[1] ** 0.5).masked_fill(~together, -1000.0)
+                heads.append(logits.softmax(1) @ vh)
+            result[0, y : y + size, x : x + size] = attention.proj(torch.cat(heads, 1)).view(size, size, -1)
+    return result[:, :height, :width]
+
+
+def test_mask_is_right_where_the_authors_masks_nothing():
+    ours = randomised(LocallyGroupedAttention(DIM, HEADS, 7, "mask"))
+    zero = randomised(LocallyGroupedAttention(DIM, HEADS, 7, "zero"))
+    both_sides = torch.randn(1, 9, 10, DIM, dtype=torch.float64)
+    torch.testing.assert_close(ours(both_sides), authors_masked_attention(ours, both_sides), rtol=1e-10, atol=1e-10)
+    one_side = torch.randn(1, 14, 10, DIM, dtype=torch.float64)
+    theirs = authors_masked_attention(ours, one_side)
+    torch.testing.assert_close(theirs, zero(one_side), rtol=1e-10, atol=1e-10)  # everything marked: nothing masked
+    at_edge = (ours(one_side) - theirs)[0, :, 7:].abs().max()
+    assert at_edge > 0.01
+    torch.testing.assert_close(ours(one_side)[:, :, :7], theirs[:, :, :7], rtol=1e-10, atol=1e-10)
+
+
+def summary_by_hand(attention: GlobalSubsampledAttention, kind: str, tokens: Tensor) -> Tensor:
+    """Patch by patch, (patches, C)."""
+    ratio, (height, width), found = attention.sr_ratio, tokens.shape[1:3], []
+    for y in range(0, height, ratio):
+        for x in range(0, width, ratio):
+            patch = tokens[0, y : y + ratio, x : x + ratio]
+            if kind == "avgpool":
+                found.append(patch.mean((0, 1)))
+                continue
+            patch = F.pad(patch, (0, 0, 0, ratio - patch.shape[1], 0, ratio - patch.shape[0]))
+            if kind == "conv":
+                found.append(torch.einsum("yxc,ocyx->o", patch, attention.sr.weight) + attention.sr.bias)
+            else:
+                depthwise = torch.einsum("yxc,cyx->c", patch, attention.sr[0].weight[:, 0])
+                found.append(attention.sr[1].weight[:, :, 0, 0] @ depthwise + attention.sr[1].bias)
+    return attention.norm(torch.stack(found))
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 9), (3, 5), (1, 1)])
+@pytest.mark.parametrize("kind", sorted(SUBSAMPLINGS))
+def test_global_attention_by_hand(kind, size):
+    attention = randomised(GlobalSubsampledAttention(DIM, HEADS, 4, kind))
+    tokens = torch.randn(1, *size, DIM, dtype=torch.float64)
+    key, value = attention.kv(summary_by_hand(attention, kind, tokens)).chunk(2, 1)
+    expected = attention.proj(attend(attention.q(tokens[0].flatten(0, 1)), key, value)).view_as(tokens)
+    torch.testing.assert_close(attention(tokens), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_subsampling_costs_as_many_parameters_as_it_should():
+    counts = {
+        kind: sum(p.numel() for p in GlobalSubsampledAttention(DIM, HEADS, 4, kind).sr.parameters())
+        for kind in SUBSAMPLINGS
+    }
+    assert counts == {"conv": DIM * DIM * 16 + DIM, "separable": DIM * 16 + DIM * DIM + DIM, "avgpool": 0}
+
+
+def halo_by_hand(attention: HaloAttention, tokens: Tensor) -> Tensor:
+    """Position by position: the neighbourhood is that of the position's block."""
+    block, halo, stride = attention.block_size, attention.halo_size, attention.stride
+    height, width = tokens.shape[1:3]
+    rows = []
+    for y in range(0, height, stride):
+        for x in range(0, width, stride):
+            top, left = y // block * block - halo, x // block * block - halo
+            logits: list[Tensor] = []
+            values: list[Tensor] = []
+            query = attention.q(tokens[0, y, x]).chunk(HEADS)
+            for v in range(top, top + block + 2 * halo):
+                for u in range(left, left + block + 2 * halo):
+                    inside = 0 <= v < height and 0 <= u < width
+                    if not inside and attention.padding == "mask":
+                        continue
+                    kv = attention.kv(tokens[0, v, u]) if inside else torch.zeros(2 * DIM, dtype=torch.float64)
+                    key, value = kv.chunk(2)
+                    offset = block + halo - 1
+                    position = attention.row_positions[v - y + offset] + attention.column_positions[u - x + offset]
+                    scores = [
+                        q @ k / len(q) ** 0.5 + q @ position for q, k in zip(query, key.chunk(HEADS), strict=True)
+                    ]
+                    logits.append(torch.stack(scores))
+                    values.append(value)
+            weights = torch.stack(logits).softmax(0)  # (neighbours, heads)
+            stacked = torch.stack(values).view(-1, HEADS, DIM // HEADS)
+            rows.append(attention.proj((weights[..., None] * stacked).sum(0).flatten()))
+    return torch.stack(rows).view(1, -(-height // stride), -(-width // stride), DIM)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((8, 8), 1), ((6, 9), 1), ((6, 9), 2), ((3, 1), 2), ((8, 4), 2)])
+@pytest.mark.parametrize("padding", ["zero", "mask"])
+@torch.inference_mode()
+def test_halo_attention_by_hand(padding, size, stride):
+    attention = randomised(HaloAttention(DIM, HEADS, 4, 2, padding, stride=stride))
+    tokens = torch.randn(1, *size, DIM, dtype=torch.float64)
+    torch.testing.assert_close(attention(tokens), halo_by_hand(attention, tokens), rtol=1e-10, atol=1e-10)
+
+
+@torch.inference_mode()
+def test_halo_attention_equals_timms():
+    theirs = randomised(HaloAttn(DIM, num_heads=HEADS, block_size=4, halo_size=2))
+    ours = randomised(HaloAttention(DIM, HEADS, 4, 2))
+    ours.q.weight.copy_(theirs.q.weight[:, :, 0, 0])
+    # There each head has its keys, then its values; here come all keys, then all values.
+    per_head = theirs.kv.weight[:, :, 0, 0].view(HEADS, 2, DIM // HEADS, DIM)
+    ours.kv.weight.copy_(per_head.transpose(0, 1).reshape(2 * DIM, DIM))
+    for bias in (ours.q.bias, ours.kv.bias, ours.proj.bias):
+        bias.zero_()
+    ours.proj.weight.copy_(torch.eye(DIM))
+    for table, other in (
+        (ours.row_positions, theirs.pos_embed.height_rel),
+        (ours.column_positions, theirs.pos_embed.width_rel),
+    ):
+        # A key's place in the neighbourhood, less the query's in the block, is 2 more than their distance (the halo).
+        used = torch.arange(len(table)) - (4 + 2 - 1) + 2 + (4 + 2 * 2 - 1)
+        table.copy_(other[used])
+    image = torch.randn(2, DIM, 8, 12, dtype=torch.float64)
+    result = ours(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(result, theirs(image), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(14, 21), (9, 10), (1, 1), (7, 3)])
+def test_windows_for_export_are_the_windows(size, monkeypatch):
+    tokens = torch.randn(3, *size, 5)
+    plain = windows.to_windows(tokens, 7)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.equal(windows.to_windows(tokens, 7), plain)
+    assert torch.equal(windows.from_windows(plain, 3, *size, 7), tokens)
+    monkeypatch.undo()
+    assert torch.equal(windows.from_windows(plain, 3, *size, 7), tokens)
+
+
+@pytest.mark.parametrize("name", ["twins_svt_small", "twins_pcpvt_small"])
+def test_strips_change_nothing(name, monkeypatch):
+    from roadseg.models.zoo import build_backbone
+
+    torch.manual_seed(0)
+    network, image = build_backbone(name, drop_path_rate=0.3).double().train(), torch.randn(2, 3, 100, 68).double()
+    outcomes, calls = [], []
+    concatenate = torch.cat
+    monkeypatch.setattr(torch, "cat", lambda *a, **k: calls.append(1) or concatenate(*a, **k))
+    for size in (2**40, 2**10):
+        monkeypatch.setattr(strips, "BYTES_PER_THREAD", size)
+        calls.clear()
+        torch.manual_seed(1)
+        network.zero_grad()
+        features = network(image)
+        assert bool(calls) == (size == 2**10)
+        sum(f.square().mean() for f in features).backward()
+        outcomes.append([*features, *(p.grad for p in network.parameters())])
+    for whole, in_strips in zip(*outcomes, strict=True):
+        assert (whole - in_strips).abs().max() <= 1e-10 * whole.abs().max()
