@@ -70,6 +70,7 @@ _EXTRA_OF = {
     "torch": "torch",
     "torchvision": "torch",
     "timm": "torch",
+    "huggingface_hub": "torch",
     "segmentation_models_pytorch": "torch",
     "lightning": "train",
     "jsonargparse": "train",
