@@ -10,6 +10,7 @@ from roadseg.lazy import lazy_names
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "build_classifier": "roadseg.models.zoo",
     "build_model": "roadseg.models.zoo",
     "list_backbones": "roadseg.models.zoo",
     "list_decoders": "roadseg.models.zoo",
@@ -27,6 +28,7 @@ __all__ = [
     "SegmentationResult",
     "Taxonomy",
     "__version__",
+    "build_classifier",
     "build_model",
     "list_backbones",
     "list_decoders",
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from roadseg.errors import RoadsegError
     from roadseg.inference.predictor import Predictor, load_predictor
     from roadseg.inference.result import SegmentationResult
-    from roadseg.models.zoo import build_model, list_backbones, list_decoders
+    from roadseg.models.zoo import build_classifier, build_model, list_backbones, list_decoders
     from roadseg.taxonomy import Taxonomy, load_taxonomy
 
 

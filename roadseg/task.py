@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
@@ -13,7 +14,7 @@ from roadseg.data.sampling import derive_seed
 from roadseg.errors import ConfigError, TaxonomyError
 from roadseg.losses import cross_entropy
 from roadseg.metrics.confusion import ConfusionMatrix, iou_per_class, miou, pixel_accuracy
-from roadseg.models.zoo import build_model, check_decoder_options
+from roadseg.models.zoo import build_model, check_options
 from roadseg.provenance import software_versions
 from roadseg.schedules import warmup_poly
 from roadseg.taxonomy import Taxonomy
@@ -27,7 +28,11 @@ class SegmentationTask(LightningModule):
         backbone: one of `roadseg.list_backbones()`.
         decoder: one of `roadseg.list_decoders()`.
         decoder_options: options of the decoder, for example width.
-        pretrained: start the backbone from timm's ImageNet weights.
+        backbone_options: variations of the backbone, for example padding: mask.
+        pretrained: weights to start the backbone from: true for its published ImageNet weights, a name on the model
+            hub, or a file.
+        grad_checkpointing: keep less of the backbone for the backward pass and compute it again: less memory, more
+            time.
         drop_path_rate: stochastic depth of the backbone's last block.
         lr: peak learning rate of the backbone.
         decoder_lr_multiple: the decoder's learning rate, as a multiple of `lr`.
@@ -48,7 +53,9 @@ class SegmentationTask(LightningModule):
         backbone: str = "twins_svt_small",
         decoder: str = "linear_concat",
         decoder_options: dict[str, Any] | None = None,
-        pretrained: bool = False,
+        backbone_options: dict[str, Any] | None = None,
+        pretrained: bool | str = False,
+        grad_checkpointing: bool = False,
         drop_path_rate: float = 0.2,
         lr: float = 6e-5,
         decoder_lr_multiple: float = 10.0,
@@ -69,6 +76,8 @@ class SegmentationTask(LightningModule):
             "num_classes": len(taxonomy),
             "options": dict(decoder_options or {}),
         }
+        if backbone_options:
+            self.architecture["backbone_options"] = dict(backbone_options)
         self.recipe: dict[str, Any] = {
             "pretrained": pretrained,
             "drop_path_rate": drop_path_rate,
@@ -80,15 +89,20 @@ class SegmentationTask(LightningModule):
             "class_weights": dict(class_weights or {}),
             "seed": seed,
         }
-        check_decoder_options(decoder, self.architecture["options"])
+        check_options(backbone, decoder, backbone_options, decoder_options)
         self.network = build_model(
             backbone,
             decoder,
             len(taxonomy),
             drop_path_rate=drop_path_rate,
             pretrained=pretrained,
+            backbone_options=backbone_options,
             **self.architecture["options"],
         )
+        features: Any = self.network.backbone
+        if features.load_report is not None:
+            rank_zero_info(f"backbone: {features.load_report}")
+        features.set_grad_checkpointing(grad_checkpointing)
         self.register_buffer("class_weights", _weights(class_weights, taxonomy), persistent=False)
         self._scores: dict[str, float] = {}
         """Of the last validation, with the epoch and step after which it was run."""

@@ -35,13 +35,15 @@ class Architecture:
         backbone: name in the zoo.
         decoder: name in the zoo.
         num_classes: classes of the last projection.
-        options: further keyword arguments of `build_model`.
+        options: of the decoder.
+        backbone_options: variations of the backbone.
     """
 
     backbone: str
     decoder: str
     num_classes: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ModelHeader:
         """Sorted JSON, the same for the same header."""
         document = {
             "format_version": FORMAT_VERSION,
-            "architecture": {**asdict(self.architecture), "options": dict(self.architecture.options)},
+            "architecture": asdict(self.architecture),
             "taxonomy": self.taxonomy.to_dict(),
             "normalisation": {"mean": list(self.mean), "std": list(self.std)},
             "inference": {"short_side_px": self.short_side_px},
@@ -211,6 +213,7 @@ def parse_architecture(data: Any) -> Architecture:
         (architecture.decoder, str),
         (architecture.num_classes, int),
         (architecture.options, dict),
+        (architecture.backbone_options, dict),
     ):
         _typed(value, kind)
     return architecture

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from roadseg.errors import EngineError, ModelError, ModelFileError
 from roadseg.inference.package import ModelFile
 from roadseg.models.segmenter import Segmenter
-from roadseg.models.zoo import build_model, check_decoder_options
+from roadseg.models.zoo import build_model, check_options
 
 MAX_ASPECT = 8
 """Images longer than this times their width are enlarged to the inference scale by their long side."""
@@ -96,15 +96,17 @@ def network_of(model: ModelFile) -> Segmenter:
             f"{header.architecture.num_classes}; package it again"
         )
     try:
-        check_decoder_options(header.architecture.decoder, header.architecture.options)
+        architecture = header.architecture
+        check_options(architecture.backbone, architecture.decoder, architecture.backbone_options, architecture.options)
         with torch.device("meta"):  # no memory and no random weights before the shapes have been compared
             network = build_model(
-                header.architecture.backbone,
-                header.architecture.decoder,
-                header.architecture.num_classes,
+                architecture.backbone,
+                architecture.decoder,
+                architecture.num_classes,
+                backbone_options=architecture.backbone_options,
                 mean=header.mean,
                 std=header.std,
-                **header.architecture.options,
+                **architecture.options,
             )
     except (ModelError, TypeError) as error:
         raise ModelFileError(f"{model.path}: this roadseg cannot build its network: {error}") from error

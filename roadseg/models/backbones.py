@@ -1,148 +1,268 @@
-"""Backbones: an image in, four feature maps at strides 4, 8, 16 and 32 out.
+"""The backbones: an image in, four feature maps at strides 4, 8, 16 and 32 out. One dict a family.
 
-A backbone is an `nn.Module` that takes normalised images (B, 3, H, W), H and W multiples of 32, returns a list of four
-NCHW features, and has `out_channels`, their channel counts. Its state-dict keys are timm's.
+A backbone is an `nn.Module` that takes normalised images (B, 3, H, W) of any size, returns a list of four NCHW features
+whose sides are rounded up, and has `out_channels`, their channel counts, and `set_grad_checkpointing`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import timm
 import torch
-from timm.models.twins import Twins
 from torch import Tensor, nn
 
-from roadseg.errors import ModelError
+from roadseg.models.halonet import HALONETS as HALONET_SIZES
+from roadseg.models.halonet import HaloNet, HaloNetSizes
+from roadseg.models.timm_backbone import TimmBackbone, classifier_keys, timm_shapes
+from roadseg.models.twins import Twins, TwinsOptions
 
 
-class Backbone(Protocol):
-    """What a decoder relies on."""
+@dataclass(frozen=True)
+class PublicWeights:
+    """Weights that somebody published.
 
-    out_channels: list[int]
-
-    def __call__(self, image: Tensor) -> list[Tensor]:
-        """Features (B, out_channels[i], H / 2**(i + 2), W / 2**(i + 2)), i = 0..3."""
-        ...
-
-
-class TwinsBackbone(Twins):
-    """Twins (arXiv 2104.13840) without its classifier, on timm's implementation and with timm's parameter names.
-
-    timm's own feature extractor prefixes every key and keeps the final norm, which no feature passes through and which
-    would then never get a gradient.
-
-    Args:
-        drop_path_rate: stochastic depth of the last block; earlier blocks have proportionally less.
-        sizes: `embed_dims`, `num_heads`, `depths`, `sr_ratios` and `wss` (window sizes) as timm names them.
+    Attributes:
+        hub_name: repository on the model hub.
+        licence: of the weights, as their publisher states it.
     """
 
-    def __init__(self, drop_path_rate: float = 0.0, **sizes: Any) -> None:
-        super().__init__(num_classes=0, drop_path_rate=drop_path_rate, **sizes)
-        self.norm = nn.Identity()
-        self.out_channels = list(sizes["embed_dims"])
+    hub_name: str
+    licence: str
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Features of a normalised image (B, 3, H, W); H and W are multiples of 32."""
-        return self.forward_intermediates(image, intermediates_only=True)
+
+class BackboneSpec(Protocol):
+    """How to make a backbone."""
+
+    @property
+    def public(self) -> PublicWeights | None:
+        """Published weights, or None."""
+        ...
+
+    @property
+    def option_names(self) -> tuple[str, ...]:
+        """What `options` may hold."""
+        ...
+
+    @property
+    def dilatable(self) -> bool:
+        """Whether `output_stride` may be 16."""
+        ...
+
+    @property
+    def classifies(self) -> bool:
+        """Whether `num_classes` may be above 0."""
+        ...
+
+    def build(
+        self,
+        *,
+        num_classes: int = 0,
+        drop_path_rate: float = 0.0,
+        output_stride: int = 32,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """Make the backbone; `weights` have the names and shapes of `shapes`."""
+        ...
+
+    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
+        """Names and shapes of the weights that `build` takes."""
+        ...
+
+    @property
+    def classifier_prefixes(self) -> tuple[str, ...]:
+        """Of the weights that belong to the classifier."""
+        ...
 
 
 @dataclass(frozen=True)
 class TwinsSpec:
-    """How to make a Twins backbone.
+    """A Twins of this project."""
 
-    Attributes:
-        sizes: keyword arguments of `TwinsBackbone`.
-        timm_name: the timm model with the same weights, or None where there is none.
-    """
-
-    sizes: Mapping[str, Any]
-    timm_name: str | None
+    sizes: TwinsOptions
+    public: PublicWeights | None = None
+    option_names: tuple[str, ...] = tuple(name for name in TwinsOptions.__dataclass_fields__)
     dilatable: bool = False
+    classifies: bool = True
+    classifier_prefixes: tuple[str, ...] = ("norm.", "head.")
 
-    def build(self, *, drop_path_rate: float, output_stride: int, pretrained: bool) -> nn.Module:
-        """Make the backbone; `output_stride` is 32, as the zoo has checked."""
-        backbone = TwinsBackbone(drop_path_rate, **self.sizes)
-        if pretrained:
-            _load_pretrained(backbone, self.timm_name)
-        return backbone
+    def build(
+        self,
+        *,
+        num_classes: int = 0,
+        drop_path_rate: float = 0.0,
+        output_stride: int = 32,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """Make the backbone."""
+        sizes = TwinsOptions.of(**{**asdict(self.sizes), **(options or {})})
+        return _loaded(Twins(sizes, drop_path_rate=drop_path_rate, num_classes=num_classes), weights)
+
+    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
+        """Names and shapes of its weights."""
+        return _shapes(self, num_classes, options)
+
+
+@dataclass(frozen=True)
+class HaloNetSpec:
+    """A HaloNet as published, which has no public weights."""
+
+    sizes: HaloNetSizes
+    public: PublicWeights | None = None
+    option_names: tuple[str, ...] = ()
+    dilatable: bool = False
+    classifies: bool = True
+    classifier_prefixes: tuple[str, ...] = ("final_conv.", "head.")
+
+    def build(
+        self,
+        *,
+        num_classes: int = 0,
+        drop_path_rate: float = 0.0,
+        output_stride: int = 32,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """Make the backbone."""
+        return _loaded(HaloNet(self.sizes, num_classes=num_classes, drop_path_rate=drop_path_rate), weights)
+
+    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
+        """Names and shapes of its weights."""
+        return _shapes(self, num_classes, options)
 
 
 @dataclass(frozen=True)
 class TimmSpec:
-    """How to make a backbone from a timm convolutional network."""
+    """A network of timm."""
 
     timm_name: str
-    dilatable: bool = True
+    dilatable: bool = False
+    option_names: tuple[str, ...] = ()
+    classifies: bool = False
 
-    def build(self, *, drop_path_rate: float, output_stride: int, pretrained: bool) -> nn.Module:
-        """Make the backbone; at `output_stride` 16 its last stage is dilated instead of strided."""
-        backbone = timm.create_model(
+    @property
+    def public(self) -> PublicWeights | None:
+        """The weights that timm's configuration names."""
+        config = timm.get_pretrained_cfg(self.timm_name)
+        if config is None or not config.hf_hub_id or not config.license:
+            return None
+        return PublicWeights(config.hf_hub_id, config.license)
+
+    @property
+    def classifier_prefixes(self) -> tuple[str, ...]:
+        """Of the classifier's weights."""
+        return classifier_keys(self.timm_name)
+
+    def build(
+        self,
+        *,
+        num_classes: int = 0,
+        drop_path_rate: float = 0.0,
+        output_stride: int = 32,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """Make the backbone."""
+        return TimmBackbone(
             self.timm_name,
-            features_only=True,
-            out_indices=(1, 2, 3, 4),
-            output_stride=output_stride,
             drop_path_rate=drop_path_rate,
+            output_stride=output_stride,
+            weights=weights,
+            **(options or {}),
         )
-        backbone.out_channels = backbone.feature_info.channels()
-        if pretrained:
-            _load_pretrained(backbone, self.timm_name)
-        return backbone
+
+    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
+        """Names and shapes of the weights of timm's whole network, classifier included."""
+        return timm_shapes(self.timm_name)
 
 
-def _twins_svt(embed_dims: tuple[int, ...], num_heads: tuple[int, ...], depths: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "embed_dims": embed_dims,
-        "num_heads": num_heads,
-        "depths": depths,
-        "sr_ratios": (8, 4, 2, 1),
-        "wss": (7, 7, 7, 7),
-    }
+def _loaded(backbone: nn.Module, weights: Mapping[str, Tensor] | None) -> nn.Module:
+    if weights is not None:  # a classifier that the file lacks keeps its initial values; all else has been checked
+        backbone.load_state_dict(dict(weights), strict=False)
+    return backbone
 
 
-def _twins_pcpvt(depths: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "embed_dims": (64, 128, 320, 512),
-        "num_heads": (1, 2, 5, 8),
-        "mlp_ratios": (8, 8, 4, 4),
-        "depths": depths,
-        "sr_ratios": (8, 4, 2, 1),
-    }
+def _shapes(
+    spec: TwinsSpec | HaloNetSpec, num_classes: int, options: Mapping[str, Any] | None
+) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        backbone = spec.build(num_classes=num_classes, options=options)
+    return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
 
 
-BACKBONES: Mapping[str, TwinsSpec | TimmSpec] = {
+def _svt(embed_dims: tuple[int, ...], num_heads: tuple[int, ...], depths: tuple[int, ...]) -> TwinsOptions:
+    return TwinsOptions(embed_dims=embed_dims, num_heads=num_heads, depths=depths)
+
+
+def _pcpvt(depths: tuple[int, ...]) -> TwinsOptions:
+    return TwinsOptions(
+        embed_dims=(64, 128, 320, 512),
+        num_heads=(1, 2, 5, 8),
+        depths=depths,
+        mlp_ratios=(8, 8, 4, 4),
+        pattern=("G",) * 4,
+    )
+
+
+def _twins(name: str) -> PublicWeights:
+    return PublicWeights(f"timm/{name}.in1k", "apache-2.0")
+
+
+TWINS: Mapping[str, TwinsSpec] = {
     # Ours: the SVT pattern at a size that trains on a laptop.
-    "twins_svt_nano": TwinsSpec(_twins_svt((32, 64, 160, 256), (1, 2, 5, 8), (2, 2, 6, 2)), None),
+    "twins_svt_nano": TwinsSpec(_svt((32, 64, 160, 256), (1, 2, 5, 8), (2, 2, 6, 2))),
     # The paper's tables 1 and 2.
-    "twins_svt_small": TwinsSpec(_twins_svt((64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4)), "twins_svt_small"),
-    "twins_svt_base": TwinsSpec(_twins_svt((96, 192, 384, 768), (3, 6, 12, 24), (2, 2, 18, 2)), "twins_svt_base"),
-    "twins_svt_large": TwinsSpec(_twins_svt((128, 256, 512, 1024), (4, 8, 16, 32), (2, 2, 18, 2)), "twins_svt_large"),
-    "twins_pcpvt_small": TwinsSpec(_twins_pcpvt((3, 4, 6, 3)), "twins_pcpvt_small"),
-    "twins_pcpvt_base": TwinsSpec(_twins_pcpvt((3, 4, 18, 3)), "twins_pcpvt_base"),
-    "twins_pcpvt_large": TwinsSpec(_twins_pcpvt((3, 8, 27, 3)), "twins_pcpvt_large"),
-    # Peers.
-    "resnet18": TimmSpec("resnet18"),
-    "resnet34": TimmSpec("resnet34"),
-    "resnet50": TimmSpec("resnet50"),
-    "resnet101": TimmSpec("resnet101"),
+    "twins_svt_small": TwinsSpec(_svt((64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4)), _twins("twins_svt_small")),
+    "twins_svt_base": TwinsSpec(_svt((96, 192, 384, 768), (3, 6, 12, 24), (2, 2, 18, 2)), _twins("twins_svt_base")),
+    "twins_svt_large": TwinsSpec(_svt((128, 256, 512, 1024), (4, 8, 16, 32), (2, 2, 18, 2)), _twins("twins_svt_large")),
+    "twins_pcpvt_small": TwinsSpec(_pcpvt((3, 4, 6, 3)), _twins("twins_pcpvt_small")),
+    "twins_pcpvt_base": TwinsSpec(_pcpvt((3, 4, 18, 3)), _twins("twins_pcpvt_base")),
+    "twins_pcpvt_large": TwinsSpec(_pcpvt((3, 8, 27, 3)), _twins("twins_pcpvt_large")),
 }
-
-
-def _load_pretrained(backbone: nn.Module, timm_name: str | None) -> None:
-    """Load timm's ImageNet weights; the classifier's are left out.
-
-    Raises:
-        ModelError: when timm has none, or they cannot be fetched.
-    """
-    if timm_name is None:
-        raise ModelError("no ImageNet weights exist for this backbone; set pretrained to false")
-    try:
-        weights = timm.create_model(timm_name, pretrained=True).state_dict()
-    except Exception as error:  # the hub's client raises many kinds, none of them promised
-        raise ModelError(
-            f"the ImageNet weights of {timm_name} could not be fetched ({type(error).__name__}: {error}); go online "
-            "once so that they are cached, or set pretrained to false"
-        ) from error
-    wanted = backbone.state_dict()
-    with torch.no_grad():
-        backbone.load_state_dict({name: weights[name] for name in wanted})
+HALONET: Mapping[str, HaloNetSpec] = {name: HaloNetSpec(sizes) for name, sizes in HALONET_SIZES.items()}
+TIMM_HALONET: Mapping[str, TimmSpec] = {
+    "halonet26t": TimmSpec("halonet26t"),
+    "halonet50ts": TimmSpec("halonet50ts"),
+}
+RESNET: Mapping[str, TimmSpec] = {
+    "resnet18": TimmSpec("resnet18", dilatable=True),
+    "resnet34": TimmSpec("resnet34", dilatable=True),
+    "resnet50": TimmSpec("resnet50", dilatable=True),
+    "resnet101": TimmSpec("resnet101", dilatable=True),
+}
+PVT: Mapping[str, TimmSpec] = {
+    "pvt_v2_b0": TimmSpec("pvt_v2_b0"),
+    "pvt_v2_b1": TimmSpec("pvt_v2_b1"),
+    "pvt_v2_b2": TimmSpec("pvt_v2_b2"),
+    "pvt_v2_b3": TimmSpec("pvt_v2_b3"),
+    "pvt_v2_b4": TimmSpec("pvt_v2_b4"),
+    "pvt_v2_b5": TimmSpec("pvt_v2_b5"),
+}
+SWIN: Mapping[str, TimmSpec] = {
+    "swin_tiny": TimmSpec("swin_tiny_patch4_window7_224", option_names=("position",)),
+    "swin_small": TimmSpec("swin_small_patch4_window7_224", option_names=("position",)),
+    "swin_base": TimmSpec("swin_base_patch4_window7_224", option_names=("position",)),
+}
+CONVNEXT: Mapping[str, TimmSpec] = {
+    "convnext_tiny": TimmSpec("convnext_tiny", dilatable=True),
+    "convnext_small": TimmSpec("convnext_small", dilatable=True),
+    "convnext_base": TimmSpec("convnext_base", dilatable=True),
+}
+MOBILENET: Mapping[str, TimmSpec] = {
+    "mobilenetv3_large_100": TimmSpec("mobilenetv3_large_100", dilatable=True),
+    "mobilenetv4_conv_small": TimmSpec("mobilenetv4_conv_small", dilatable=True),
+    "mobilenetv4_conv_medium": TimmSpec("mobilenetv4_conv_medium", dilatable=True),
+}
+FAMILIES: tuple[Mapping[str, BackboneSpec], ...] = (
+    TWINS,
+    PVT,
+    SWIN,
+    HALONET,
+    TIMM_HALONET,
+    RESNET,
+    CONVNEXT,
+    MOBILENET,
+)
+BACKBONES: Mapping[str, BackboneSpec] = {name: spec for family in FAMILIES for name, spec in family.items()}

@@ -1,25 +1,24 @@
-"""The network: normalisation, backbone, decoder, and logits at the size of the image."""
+"""The networks: normalisation, a backbone, and a head; they take RGB values in 0..255."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from roadseg.models.padding import SIZE_MULTIPLE, crop_image, pad_image
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 """Of ImageNet's RGB values in 0..255."""
 
-SIZE_MULTIPLE = 32
-"""Backbones halve the image five times; sides are padded up to a multiple of this and the logits cropped back."""
 
-
-class Segmenter(nn.Module):
-    """A backbone under a decoder; takes any image size.
+class Network(nn.Module):
+    """A backbone behind the normalisation that it was trained with.
 
     Args:
         backbone: see `roadseg.models.backbones`.
-        decoder: features to logits (B, C, H / 4, W / 4).
         num_classes: C.
         mean: of the RGB values, in 0..255.
         std: of the RGB values, in 0..255.
@@ -31,17 +30,42 @@ class Segmenter(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        decoder: nn.Module,
         num_classes: int,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.decoder = decoder
         self.num_classes = num_classes
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Normalised images from (B, 3, H, W) RGB in 0..255, float or uint8."""
+        return (image.to(self.mean.dtype) - self.mean) / self.std
+
+
+class Segmenter(Network):
+    """A backbone under a decoder; takes any image size.
+
+    Args:
+        backbone: see `roadseg.models.backbones`.
+        decoder: features to logits (B, C, H / 4, W / 4).
+        num_classes: C.
+        mean: of the RGB values, in 0..255.
+        std: of the RGB values, in 0..255.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        decoder: nn.Module,
+        num_classes: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(backbone, num_classes, mean, std)
+        self.decoder = decoder
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment images.
@@ -53,13 +77,16 @@ class Segmenter(nn.Module):
             Logits (B, num_classes, H, W).
         """
         height, width = image.shape[-2:]
-        normalised = (image.to(self.mean.dtype) - self.mean) / self.std
-        logits = self.decoder(self.backbone(_pad(normalised)))
+        # With whole patches at every stride, the features of all scales cover exactly the same part of the image.
+        padded = pad_image(self.normalise(image), SIZE_MULTIPLE)
+        logits = self.decoder(self.backbone(padded))
         logits = F.interpolate(logits, scale_factor=4.0, mode="bilinear")
-        return logits[..., :height, :width]
+        return crop_image(logits, height, width)
 
 
-def _pad(image: Tensor) -> Tensor:
-    """Repeat the last row and column until both sides are multiples of `SIZE_MULTIPLE`."""
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="replicate")
+class Classifier(Network):
+    """A backbone with its classifier, as it is pretrained; takes any image size."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (B, num_classes) of images (B, 3, H, W) RGB in 0..255, float or uint8."""
+        return cast(Any, self.backbone).classify(self.normalise(image))

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from roadseg.errors import ModelError
-from roadseg.models.backbones import BACKBONES
+from roadseg.models.backbones import BACKBONES, BackboneSpec
 from roadseg.models.decoders.linear_concat import LinearConcatDecoder
 from roadseg.models.decoders.smp import deeplabv3plus, fpn, upernet
-from roadseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
+from roadseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD, Classifier, Segmenter
+from roadseg.models.weights import LoadReport, match_weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,22 @@ def list_decoders() -> list[str]:
     return sorted(DECODERS)
 
 
-def check_decoder_options(decoder: str, options: Mapping[str, Any]) -> None:
-    """Check that a decoder has the options that a file or a user names.
+def check_options(
+    backbone: str, decoder: str, backbone_options: Mapping[str, Any] | None, decoder_options: Mapping[str, Any] | None
+) -> None:
+    """Check that backbone and decoder have the options that a file or a user names.
 
     Raises:
-        ModelError: when the decoder is unknown, or an option is; the message lists the known ones.
+        ModelError: when a name is unknown, or an option is; the message lists the known ones.
     """
-    known = _known("decoder", decoder, DECODERS).options
-    unknown = sorted(set(map(str, options)) - set(known))
-    if unknown:
-        raise ModelError(f"decoder '{decoder}' has no option '{unknown[0]}'; it has {', '.join(known)}")
+    for kind, name, known, options in (
+        ("backbone", backbone, _known("backbone", backbone, BACKBONES).option_names, backbone_options),
+        ("decoder", decoder, _known("decoder", decoder, DECODERS).options, decoder_options),
+    ):
+        unknown = sorted(set(map(str, options or {})) - set(known))
+        if unknown:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ModelError(f"{kind} '{name}' has no option '{unknown[0]}'; {has}")
 
 
 def build_model(
@@ -68,7 +75,8 @@ def build_model(
     num_classes: int = 19,
     *,
     drop_path_rate: float = 0.0,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
+    backbone_options: Mapping[str, Any] | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     **options: Any,
@@ -80,7 +88,9 @@ def build_model(
         decoder: one of `list_decoders()`.
         num_classes: number of classes, 1 to 255.
         drop_path_rate: stochastic depth of the backbone's last block in training, 0 up to 1.
-        pretrained: start the backbone from timm's ImageNet weights.
+        pretrained: weights to start the backbone from: true for its published ImageNet weights, or a name on the hub,
+            or a file (see `roadseg.models.weights`). What was loaded is `network.backbone.load_report`.
+        backbone_options: variations of the backbone, for example `{"padding": "mask"}`.
         mean: of the RGB values, in 0..255.
         std: of the RGB values, in 0..255.
         options: of the decoder, for example `width=128`.
@@ -89,28 +99,125 @@ def build_model(
         A module from images (B, 3, H, W) RGB in 0..255, of any size, to logits (B, num_classes, H, W).
 
     Raises:
-        ModelError: when a name or option is unknown, a value is out of range, or the two parts do not fit.
+        ModelError: when a name or option is unknown, a value is out of range, the two parts do not fit, or weights
+            cannot be had or do not fit.
     """
-    backbone_spec, decoder_spec = _known("backbone", backbone, BACKBONES), _known("decoder", decoder, DECODERS)
-    check_decoder_options(decoder, options)
+    check_options(backbone, decoder, backbone_options, options)
+    decoder_spec = DECODERS[decoder]
     if not 1 <= num_classes <= 255:
         raise ModelError(f"num_classes is {num_classes}; use 1 to 255")
-    if not 0 <= drop_path_rate < 1:
-        raise ModelError(f"drop_path_rate is {drop_path_rate}; use a value from 0 up to, but not, 1")
-    if decoder_spec.output_stride < 32 and not backbone_spec.dilatable:
-        fitting = ", ".join(name for name, spec in sorted(BACKBONES.items()) if spec.dilatable)
-        raise ModelError(
-            f"decoder '{decoder}' needs a backbone whose last stage can be dilated, which attention stages cannot: "
-            f"'{backbone}' does not fit; use {fitting}"
-        )
-    features = backbone_spec.build(
-        drop_path_rate=drop_path_rate, output_stride=decoder_spec.output_stride, pretrained=pretrained
+    reason = why_unfit(backbone, decoder)
+    if reason:
+        raise ModelError(reason)
+    features = build_backbone(
+        backbone,
+        drop_path_rate=drop_path_rate,
+        output_stride=decoder_spec.output_stride,
+        pretrained=pretrained,
+        options=backbone_options,
     )
     try:
         head = decoder_spec.build(features.out_channels, num_classes, **options)
     except (TypeError, ValueError, RuntimeError) as error:  # torch checks types, and finds no memory for huge widths
         raise ModelError(f"decoder '{decoder}' cannot be built with the options {options}: {error}") from error
     return Segmenter(features, head, num_classes, mean, std)
+
+
+def build_classifier(
+    backbone: str = "twins_svt_small",
+    num_classes: int = 1000,
+    *,
+    drop_path_rate: float = 0.0,
+    pretrained: bool | str = False,
+    backbone_options: Mapping[str, Any] | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Classifier:
+    """Build an image classifier, to pretrain a backbone; arguments as for `build_model`.
+
+    Returns:
+        A module from images (B, 3, H, W) RGB in 0..255, of any size, to class logits (B, num_classes).
+
+    Raises:
+        ModelError: as for `build_model`; also when the backbone has no classifier here.
+    """
+    if num_classes < 1:
+        raise ModelError(f"num_classes is {num_classes}; use at least 1")
+    network = build_backbone(
+        backbone,
+        num_classes=num_classes,
+        drop_path_rate=drop_path_rate,
+        pretrained=pretrained,
+        options=backbone_options,
+    )
+    return Classifier(network, num_classes, mean, std)
+
+
+def build_backbone(
+    name: str,
+    *,
+    num_classes: int = 0,
+    drop_path_rate: float = 0.0,
+    output_stride: int = 32,
+    pretrained: bool | str = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a backbone alone: normalised images (B, 3, H, W) to four features; arguments as for `build_model`.
+
+    Args:
+        name: one of `list_backbones()`.
+        num_classes: of its classifier; 0 leaves the classifier out.
+        drop_path_rate: stochastic depth of the last block.
+        output_stride: of the last feature, 32, or 16 where the backbone can be dilated.
+        pretrained: see `build_model`.
+        options: variations of the backbone.
+
+    Raises:
+        ModelError: when a name, an option or a value is wrong, or weights cannot be had or do not fit.
+    """
+    spec = _known("backbone", name, BACKBONES)
+    if not 0 <= drop_path_rate < 1:
+        raise ModelError(f"drop_path_rate is {drop_path_rate}; use a value from 0 up to, but not, 1")
+    if num_classes and not spec.classifies:
+        fitting = ", ".join(name for name, other in sorted(BACKBONES.items()) if other.classifies)
+        raise ModelError(f"backbone '{name}' has no classifier here, timm trains it; use {fitting}")
+    weights, report = _weights(name, spec, num_classes, pretrained, options)
+    backbone = spec.build(
+        num_classes=num_classes,
+        drop_path_rate=drop_path_rate,
+        output_stride=output_stride,
+        options=options,
+        weights=weights,
+    )
+    backbone.load_report = report
+    return backbone
+
+
+def why_unfit(backbone: str, decoder: str) -> str | None:
+    """Why a backbone cannot be used under a decoder, or None where it can."""
+    spec, needed = _known("backbone", backbone, BACKBONES), _known("decoder", decoder, DECODERS).output_stride
+    if needed == 32 or spec.dilatable:
+        return None
+    fitting = ", ".join(name for name, other in sorted(BACKBONES.items()) if other.dilatable)
+    return (
+        f"decoder '{decoder}' needs a backbone whose last stage can be dilated, which attention stages cannot: "
+        f"'{backbone}' does not fit; use {fitting}"
+    )
+
+
+def _weights(
+    name: str, spec: BackboneSpec, num_classes: int, pretrained: bool | str, options: Mapping[str, Any] | None
+) -> tuple[dict[str, Tensor] | None, LoadReport | None]:
+    if pretrained is False:
+        return None, None
+    if pretrained is True:
+        if spec.public is None:
+            raise ModelError(
+                f"nobody has published ImageNet weights for '{name}'; give a file, or set pretrained to false"
+            )
+        pretrained = spec.public.hub_name
+    shapes = spec.shapes(num_classes=num_classes, options=options)
+    return match_weights(read_weights(pretrained), shapes, source=str(pretrained), optional=spec.classifier_prefixes)
 
 
 def _known(kind: str, name: str, names: Mapping[str, Any]) -> Any:

@@ -1,12 +1,15 @@
 """Backbones against timm, decoders against segmentation-models-pytorch, with the same weights."""
 
+import huggingface_hub
 import pytest
+import safetensors.torch
 import segmentation_models_pytorch as smp
 import timm
 import torch
 
 import roadseg
 from roadseg.errors import ModelError
+from roadseg.models.backbones import BACKBONES
 
 
 @pytest.mark.parametrize("name", ["twins_svt_small", "twins_pcpvt_small", "resnet18"])
@@ -47,31 +50,43 @@ def test_decoder_is_the_librarys(decoder, library, encoder):
     assert (ours.decoder(features) - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
-def test_unreachable_weights_are_named_with_a_way_out(monkeypatch):
-    def offline(*args, **kwargs):
-        if kwargs.get("pretrained"):
-            raise OSError("no route to host")
-        return create(*args, **kwargs)
+@pytest.mark.parametrize("name", ["twins_svt_small", "resnet18", "swin_tiny"])
+def test_published_weights_reach_the_backbone(name, monkeypatch, tmp_path):
+    public = BACKBONES[name].public
+    weights = timm.create_model(public.hub_name.removeprefix("timm/").partition(".")[0]).state_dict()
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
+    asked = []
 
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(
-        ModelError, match="weights of twins_svt_small could not be fetched.*no route.*pretrained to false"
-    ):
+    def download(repo_id, filename, **options):
+        asked.append((repo_id, filename))
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    backbone = roadseg.build_model(name, pretrained=True).backbone
+    assert asked == [(public.hub_name, "model.safetensors")]
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in backbone.state_dict().items())
+    assert set(backbone.load_report.loaded) >= set(backbone.state_dict())
+    assert backbone.load_report.missing == ()
+
+
+def test_unreachable_weights_are_named_with_a_way_out(monkeypatch):
+    def offline(*args, **options):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    with pytest.raises(ModelError, match=r"twins_svt_small\.in1k.*pretrained"):
         roadseg.build_model("twins_svt_small", pretrained=True)
 
 
-def test_pretrained_weights_reach_the_backbone(monkeypatch):
-    create, made = timm.create_model, []
-
-    def downloaded(name, pretrained=False, **kwargs):
-        model = create(name, **kwargs)
-        if pretrained:
-            made.append(model)
-        return model
-
-    monkeypatch.setattr(timm, "create_model", downloaded)
-    for name in ("twins_svt_small", "resnet18"):
-        backbone = roadseg.build_model(name, pretrained=True).backbone
-        expected = made.pop().state_dict()
-        assert all(torch.equal(tensor, expected[key]) for key, tensor in backbone.state_dict().items())
+def test_weights_of_another_network_are_refused_whole(tmp_path):
+    torch.save(timm.create_model("twins_svt_small").state_dict(), tmp_path / "small.pth")
+    with pytest.raises(ModelError, match="small.pth.*twins_svt_small"):
+        roadseg.build_model("twins_svt_base", pretrained=str(tmp_path / "small.pth"))
+    with pytest.raises(ModelError, match=r"pos_block"):
+        roadseg.build_model(
+            "twins_svt_small", pretrained=str(tmp_path / "small.pth"), backbone_options={"position": "none"}
+        )
+    masked = roadseg.build_model(
+        "twins_svt_small", pretrained=str(tmp_path / "small.pth"), backbone_options={"padding": "mask"}
+    )
+    assert masked.backbone.load_report.layout == "timm"

@@ -38,7 +38,7 @@ from tests.training.tiny_run import checkpoint
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch is 0; use at least 1"),
         (["--trainer.default_root_dir", "tiny.yaml"], "tiny.yaml"),
         (["--ckpt_path", "last"], "no checkpoint at last"),
-        (["--model.backbone", "twins_svt_smal"], "no backbone 'twins_svt_smal'; known: resnet101"),
+        (["--model.backbone", "twins_svt_smal"], "no backbone 'twins_svt_smal'; known: convnext_base"),
         (["--model.decoder", "unet"], "no decoder 'unet'; known: deeplabv3plus, fpn, linear_concat, upernet"),
         (["--model.decoder_options", "{widht: 3}"], "decoder 'linear_concat' has no option 'widht'"),
         (
