@@ -1,7 +1,7 @@
 """Training checkpoints: what roadseg adds to Lightning's, and what it checks before it uses one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,16 @@ _NETWORK = "network."
 """Prefix of the network's weights in a task's state dict."""
 
 
-def read_checkpoint(path: str | Path, *, resume: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, resume: bool = False, task: str = "segmentation") -> dict[str, Any]:
     """Read a checkpoint written by `lightning fit`; no code in it is run.
 
     Args:
         path: the file.
         resume: whether training shall go on from it, for which it needs more than weights.
+        task: for which it is wanted, "segmentation" or "classification".
 
     Raises:
-        CheckpointError: when it is missing, unreadable, was not written by roadseg, or is damaged.
+        CheckpointError: when it is missing, unreadable, was not written by roadseg, is of another task, or is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,8 +62,27 @@ def read_checkpoint(path: str | Path, *, resume: bool = False) -> dict[str, Any]
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(HEADER_KEY), dict):
         raise CheckpointError(f"{path} was not written by roadseg; give a checkpoint of `lightning fit`")
+    _check_task(checkpoint[HEADER_KEY], path, task)
     _check_parts(checkpoint, path, _WEIGHT_PARTS | (_RESUME_PARTS if resume else {}))
     return checkpoint
+
+
+def _check_task(header: Mapping[str, Any], path: Path, wanted: str) -> None:
+    held = header.get("task", "segmentation")
+    if held == wanted:
+        return
+    if held == "classification":
+        raise CheckpointError(
+            f"{path} holds an image classifier, which gives no masks: train a segmentation model that starts from it "
+            f"(lightning fit -c configs/roadseg.yaml --model.pretrained {path}), or score it as a classifier "
+            f"(lightning validate -c configs/pretrain.yaml --ckpt_path {path})"
+        )
+    if held == "segmentation":
+        raise CheckpointError(
+            f"{path} holds a segmentation model, and the configuration's task is {wanted}; give a checkpoint of "
+            f"{wanted}, or the configuration that made this one"
+        )
+    raise CheckpointError(f"{path} is damaged: its task is {held!r}; use another checkpoint")
 
 
 def _check_parts(checkpoint: Mapping[str, Any], path: Path, parts: Mapping[str, type]) -> None:
@@ -73,8 +93,7 @@ def _check_parts(checkpoint: Mapping[str, Any], path: Path, parts: Mapping[str, 
             )
     header = checkpoint[HEADER_KEY]
     try:
-        parse_architecture(header["architecture"])
-        Taxonomy.from_dict(header["taxonomy"])
+        _DESCRIPTIONS[header.get("task", "segmentation")](header)
         dict(header["recipe"])
     except (KeyError, TypeError, ValueError, TaxonomyError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -88,6 +107,21 @@ def _check_parts(checkpoint: Mapping[str, Any], path: Path, parts: Mapping[str, 
             raise CheckpointError(
                 f"{path}: weight '{name}' holds NaN or infinite values: the training diverged; take an earlier one"
             )
+
+
+def _parse_segmentation(header: Mapping[str, Any]) -> None:
+    parse_architecture(header["architecture"])
+    Taxonomy.from_dict(header["taxonomy"])
+
+
+def _parse_classification(header: Mapping[str, Any]) -> None:
+    num_classes, names = dict(header["architecture"])["num_classes"], list(header["class_names"])
+    if len(names) != num_classes or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{len(names)} class names for {num_classes} classes")
+
+
+_DESCRIPTIONS = {"segmentation": _parse_segmentation, "classification": _parse_classification}
+"""Task to what its description must hold."""
 
 
 def check_same_model(checkpoint: Mapping[str, Any], architecture: Mapping[str, Any], taxonomy: Taxonomy) -> None:
@@ -106,6 +140,27 @@ def check_same_model(checkpoint: Mapping[str, Any], architecture: Mapping[str, A
     if differing:
         raise CheckpointError(
             f"the checkpoint holds another model: {'; '.join(differing)}. Give the configuration that made it"
+        )
+
+
+def check_same_classifier(
+    checkpoint: Mapping[str, Any], architecture: Mapping[str, Any], class_names: Sequence[str]
+) -> None:
+    """Check that a checkpoint's weights belong to this classifier.
+
+    Raises:
+        CheckpointError: naming each value that differs; of the classes, the first.
+    """
+    header = checkpoint[HEADER_KEY]
+    differing = _differences(header["architecture"], architecture)
+    for index, (before, now) in enumerate(zip(header["class_names"], class_names, strict=False)):
+        if before != now:
+            differing.append(f"class {index} is '{before}' in the checkpoint, '{now}' in the data")
+            break
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint holds another classifier: {'; '.join(differing)}. Give the configuration that made it, "
+            "and images of the same classes"
         )
 
 

@@ -2,24 +2,67 @@
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from roadseg.callbacks import MaskWriter, RampedEMA
 from roadseg.checkpoint import read_checkpoint
+from roadseg.classification.datamodule import ImageFolderDataModule
+from roadseg.classification.task import ClassificationTask
 from roadseg.data.datamodule import RoadDataModule
 from roadseg.errors import ConfigError
 from roadseg.task import SegmentationTask
+from roadseg.training_config import chosen_task
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a value of the setting `task` stands for.
+
+    Attributes:
+        model: the LightningModule.
+        data: its data module.
+        classes: the data module's attribute, and the model's argument, that hold the classes.
+        monitor: the score; the checkpoint with the highest is the best.
+        commands: what can be done.
+        example: a recipe, for messages.
+    """
+
+    model: type[LightningModule]
+    data: type[LightningDataModule]
+    classes: str
+    monitor: str
+    commands: tuple[str, ...]
+    example: str
+
+
+TASKS = {
+    "segmentation": TaskSpec(
+        SegmentationTask,
+        RoadDataModule,
+        "taxonomy",
+        "val/miou",
+        ("fit", "validate", "test", "predict"),
+        "configs/roadseg.yaml",
+    ),
+    "classification": TaskSpec(
+        ClassificationTask,
+        ImageFolderDataModule,
+        "class_names",
+        "val/top1",
+        ("fit", "validate"),
+        "configs/pretrain.yaml",
+    ),
+}
 
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs",
@@ -55,21 +98,33 @@ class TrainingParser(LightningArgumentParser):
 
 
 class RoadsegCLI(LightningCLI):
-    """Lightning's command line with this project's task, data, checkpoints, averaging and logs."""
+    """Lightning's command line with this project's tasks, data, checkpoints, averaging and logs.
+
+    Args:
+        task: one of `TASKS`.
+        options: of LightningCLI.
+    """
+
+    def __init__(self, task: str, **options: Any) -> None:
+        self._task, self._spec = task, TASKS[task]
+        super().__init__(self._spec.model, self._spec.data, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run's name and the callbacks, and hand the data's classes to the task."""
+        """Add the task, the run's name and the callbacks, and hand the data's classes to the task."""
+        parser.add_argument("--task", default="segmentation", help=f"What is trained: {' or '.join(TASKS)}.")
         parser.add_argument(
             "--name", default=None, help="Name of the run's log folder; the config file's name if null."
         )
-        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
+        classes = self._spec.classes
+        parser.link_arguments(f"data.{classes}", f"model.{classes}", apply_on="instantiate")
         parser.add_lightning_class_args(RampedEMA, "ema")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_best")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_last")
-        parser.add_lightning_class_args(MaskWriter, "mask_writer")
+        if "predict" in self._spec.commands:
+            parser.add_lightning_class_args(MaskWriter, "mask_writer")
         parser.set_defaults(
             {
-                "checkpoint_best.monitor": "val/miou",
+                "checkpoint_best.monitor": self._spec.monitor,
                 "checkpoint_best.mode": "max",
                 "checkpoint_best.filename": "best",
                 "checkpoint_best.save_on_train_epoch_end": False,
@@ -85,12 +140,16 @@ class RoadsegCLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         config = self.config[command]
+        if command not in self._spec.commands:
+            raise ConfigError(f"task {self._task} has no {command}; it has {', '.join(self._spec.commands)}")
         if not config.config:
-            raise ConfigError(f"no configuration given; for example: lightning {command} -c configs/roadseg.yaml")
+            raise ConfigError(f"no configuration given; for example: lightning {command} -c {self._spec.example}")
+        if config.task != self._task:  # chosen in a place that only the parser looks at
+            raise ConfigError(f"task is '{config.task}'; choose it by --task, or in a file given by -c FILE")
         _check_seeds(config)
         _check_trainer(config.trainer)
         if config.ckpt_path:
-            read_checkpoint(config.ckpt_path, resume=command == "fit")
+            read_checkpoint(config.ckpt_path, resume=command == "fit", task=self._task)
         elif command != "fit":
             raise ConfigError(
                 f"{command} needs trained weights: give --ckpt_path runs/NAME/version_N/checkpoints/best.ckpt"
@@ -146,12 +205,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         ConfigError: when an argument or a key of the YAML file is unknown or has a value of the wrong kind.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    for path in _config_files(arguments):
-        _check_config_file(path)
+    task = chosen_task(arguments, TASKS, default="segmentation")
     try:
         RoadsegCLI(
-            SegmentationTask,
-            RoadDataModule,
+            task,
             save_config_callback=SaveConfigOfRun,
             save_config_kwargs={"overwrite": True},
             trainer_defaults=TRAINER_DEFAULTS,
@@ -179,39 +236,3 @@ def _check_trainer(trainer: Any) -> None:
         raise ConfigError("trainer.use_distributed_sampler is true; the data module has its own: set it to false")
     if trainer.check_val_every_n_epoch is not None and trainer.check_val_every_n_epoch < 1:
         raise ConfigError(f"trainer.check_val_every_n_epoch is {trainer.check_val_every_n_epoch}; use at least 1")
-
-
-def _config_files(arguments: Sequence[str]) -> Iterator[Path]:
-    for flag, value in pairwise([*arguments, ""]):
-        name, equals, rest = flag.partition("=")
-        if name in ("-c", "--config"):
-            yield Path(rest if equals else value)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that occurs twice is an error; the second would silently replace the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping, if its keys differ."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
-        if repeated:
-            raise yaml.YAMLError(f"{', '.join(sorted(repeated))} occurs twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-def _check_config_file(path: Path) -> None:
-    """Name the file that is wrong, which the parser's own messages do not."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a proper YAML file: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no settings; a configuration has sections such as trainer, model and data")
-    for section in ("trainer", "model", "data"):
-        if section in content and content[section] is None:
-            raise ConfigError(f"{path}: the section '{section}' is empty; fill it or leave it out")
-        if isinstance(content.get(section), str):
-            _check_config_file(path.parent / content[section])

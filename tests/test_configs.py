@@ -7,15 +7,18 @@ import pytest
 import yaml
 
 import roadseg
+from roadseg.classification.task import ClassificationTask
 from roadseg.cli import lightning_main
 from roadseg.task import SegmentationTask
+from tests.classification.pictures import write_pictures
 
 CONFIGS = Path(roadseg.__file__).parents[1] / "configs"
-RECIPES = sorted(CONFIGS.glob("*.yaml"))
+PRETRAINING = CONFIGS / "pretrain.yaml"
+RECIPES = sorted(set(CONFIGS.glob("*.yaml")) - {PRETRAINING})
 
 
 def test_the_recipes_that_the_documentation_names_exist():
-    assert {"roadseg", "nano", "deeplabv3plus", "demo"} <= {path.stem for path in RECIPES}
+    assert {"roadseg", "nano", "deeplabv3plus", "demo", "pretrain"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -41,6 +44,29 @@ def test_a_recipe_trains_as_it_is_written(path, camvid_root, tmp_path, monkeypat
     decays = {group["name"]: group["weight_decay"] for group in seen["groups"]}
     assert decays["backbone"] == wanted["weight_decay"] and decays["backbone norms and biases"] == 0
     assert all(p.ndim <= 1 for group in seen["groups"] if "norms" in group["name"] for p in group["params"])
+
+
+def test_the_pretraining_recipe_trains_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROADSEG_DATA", str(write_pictures(tmp_path / "data")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lightning"])
+    seen = {}
+
+    def remember(task) -> None:
+        seen.update(recipe=task.recipe, architecture=task.architecture, data=task.trainer.datamodule.describe())
+
+    monkeypatch.setattr(ClassificationTask, "on_train_end", remember)
+    small = ["--data.dataset=colours", "--data.image_size=64", "--data.total_batch_size=4", "--data.num_workers=0"]
+    small += ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu"]
+    assert lightning_main(["fit", "-c", str(PRETRAINING), *small, "--trainer.enable_progress_bar=false"]) == 0
+    paper = {"lr": 1e-3, "weight_decay": 0.05, "warmup_epochs": 5, "drop_path_rate": 0.2}
+    mixing = {"mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1}
+    assert {**seen["recipe"], **paper, **mixing} == seen["recipe"]
+    augmentation = {"rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25, "colour_jitter": 0.4, "flip": 0.5}
+    assert {**seen["data"], **augmentation} == seen["data"] and seen["architecture"]["backbone"] == "twins_svt_small"
+    written = yaml.safe_load(PRETRAINING.read_text())
+    assert written["data"]["total_batch_size"] == 1024 and written["data"]["image_size"] == 224
+    assert written["trainer"]["max_epochs"] == 300 and written["trainer"]["gradient_clip_val"] == 5
 
 
 def test_the_peer_gets_the_same_data_and_budget():
