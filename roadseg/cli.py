@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 import roadseg
-from roadseg.errors import RoadsegError, name_missing_extra
+from roadseg.errors import ConfigError, RoadsegError, name_missing_extra
 
 TRAINING_COMMANDS = {
     "fit": "train a model from a YAML file",
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in TRAINING_COMMANDS.items():  # run before this parser sees them; listed for --help
         commands.add_parser(name, help=summary, add_help=False)
-    for add in (_add_package, _add_segment, _add_serve):
+    for add in (_add_package, _add_segment, _add_models, _add_serve):
         add(commands)
     return parser
 
@@ -137,6 +137,25 @@ def _add_segment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
 
 
+def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(
+        commands,
+        "models",
+        "list the networks: parameters, multiply-accumulates (MACs), public weights",
+        "roadseg models --backbone twins_svt_small resnet50 --decoder upernet --size 512x1024",
+        _models,
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--backbone", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
+    which.add_argument("--layers", metavar="NAME", help="the parts of this backbone, one a line")
+    parser.add_argument("--decoder", metavar="NAME", help="count whole segmenters with this decoder")
+    parser.add_argument("--classes", type=int, metavar="N", help="classes of the segmenters (default: 19)")
+    parser.add_argument(
+        "--size", action="append", metavar="HxW", help="height and width in px; repeatable (default: 512x512, 512x1024)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, in whole numbers")
+
+
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(
         commands,
@@ -182,6 +201,29 @@ def _segment(args: argparse.Namespace) -> int:
             tqdm.write(f"error: {outcome.error}", file=sys.stderr)
     print(f"wrote {len(jobs) - failed} masks to {args.output}" + (f"; {failed} images failed" if failed else ""))
     return 1 if failed else 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from roadseg.models import table
+
+    if args.classes is not None and not args.decoder:
+        raise ConfigError(f"--classes is {args.classes}, but backbones alone have no classes; give --decoder too")
+    num_classes = table.DEFAULT_CLASSES if args.classes is None else args.classes
+    sizes = list(dict.fromkeys(map(table.parse_size, args.size or []))) or table.DEFAULT_SIZES
+    if args.layers:
+        parts = table.count_parts(args.layers, sizes, args.decoder, num_classes)
+        print(table.parts_json(parts) if args.json else table.parts_text(parts))
+        return 0
+    names = table.backbones_in_order(args.backbone)
+    counts = table.count_models(names, sizes, args.decoder, num_classes)
+    models = list(tqdm(counts, total=len(names), unit="model", disable=None))
+    if args.json:
+        print(table.models_json(models, sizes, args.decoder, num_classes if args.decoder else None))
+    else:
+        print(table.models_text(models, sizes))
+    return 0
 
 
 def _serve(args: argparse.Namespace) -> int:

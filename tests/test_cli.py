@@ -1,5 +1,6 @@
 """The `roadseg` command: help, refusals, and exit statuses, as a user meets them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +29,11 @@ def test_help_lists_every_command_with_its_purpose(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     shown = capsys.readouterr().out
-    for name in (*TRAINING_COMMANDS, "package", "segment", "serve"):
+    for name in (*TRAINING_COMMANDS, "package", "segment", "models", "serve"):
         assert f"\n    {name} " in shown
 
 
-@pytest.mark.parametrize("name", ["package", "segment", "serve"])
+@pytest.mark.parametrize("name", ["package", "segment", "models", "serve"])
 def test_every_commands_help_has_an_example_that_parses(name, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])
@@ -57,6 +58,7 @@ def test_version_is_the_packages(capsys):
         (["segment", "a.jpg", "--model", "m", "-o", "out", "--orientation", "up"], "invalid choice: 'up'"),
         (["serve", "--model", "m", "--port", "http"], "invalid int value: 'http'"),
         (["package", "x.ckpt"], "arguments are required: -o/--output"),
+        (["models", "--layers", "a", "--backbone", "b"], "not allowed with argument --layers"),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_says_what_is_wrong(arguments, message, capsys):
@@ -130,6 +132,63 @@ def test_a_checkpoint_in_place_of_a_model_file_says_how_to_make_one(photos, caps
 def test_package_refuses_a_short_side_that_cannot_work(photos, capsys):
     assert main(["package", "x.ckpt", "-o", "m.safetensors", "--short-side-px", "3"]) == 1
     assert "short_side_px is 3; use 32 to 4096" in capsys.readouterr().err
+
+
+def test_models_prints_counts_licences_and_sources(capsys):
+    assert main(["models", "--backbone", "resnet18", "twins_svt_nano", "--size", "64x96", "--size", "32x32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["backbone", "parameters", "64x96", "32x32", "licence", "public", "weights"]
+    assert lines[2].split()[:2] == ["twins_svt_nano", "4.22"] and lines[2].endswith("-           none: train it")
+    assert lines[4].split()[:2] == ["resnet18", "11.18"]
+    assert lines[4].endswith("apache-2.0  timm/resnet18.a1_in1k")
+
+
+def test_models_json_has_whole_numbers(capsys):
+    assert main(["models", "--backbone", "twins_svt_nano", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (row,) = document.pop("models")
+    assert document == {"decoder": None, "num_classes": None, "sizes": ["512x512", "512x1024"]}
+    network = roadseg.build_model("twins_svt_nano")
+    assert row["parameters"] == sum(p.numel() for p in network.backbone.parameters())
+    assert row["macs"].keys() == {"512x512", "512x1024"} and all(type(n) is int for n in row["macs"].values())
+    assert (row["licence"], row["weights"], row["unfit"]) == (None, None, None)
+    options = ["--decoder", "deeplabv3plus", "--classes", "3", "--size", "64x64", "--json"]
+    assert main(["models", "--backbone", "twins_svt_nano", "resnet18", *options]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["decoder"], document["num_classes"]) == ("deeplabv3plus", 3)
+    unfit, fit = document["models"]
+    assert unfit["parameters"] is None and unfit["macs"] == {} and "'twins_svt_nano' does not fit" in unfit["unfit"]
+    network = roadseg.build_model("resnet18", "deeplabv3plus", 3)
+    assert fit["parameters"] == sum(p.numel() for p in network.parameters()) and fit["unfit"] is None
+
+
+def test_models_layers_add_up(capsys):
+    assert main(["models", "--layers", "twins_svt_nano", "--size", "64x64"]) == 0
+    text = capsys.readouterr().out
+    assert main(["models", "--layers", "twins_svt_nano", "--size", "64x64", "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    total = text.splitlines()[-1].split()
+    assert total[0] == "total" and total[1] == f"{sum(part['parameters'] for part in parts):,}"
+    assert total[2] == f"{sum(part['macs']['64x64'] for part in parts) / 1e9:.3f}"
+    assert {"attention products", "attention projections", "subsampling", "MLP"} < {part["part"] for part in parts}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backbone", "resnet18", "twins"], "no backbone 'twins'; known: convnext_base, "),
+        (["--layers", "twins"], "no backbone 'twins'; known: convnext_base, "),
+        (["--decoder", "unet"], "no decoder 'unet'; known: deeplabv3plus, fpn, linear_concat, upernet"),
+        (["--size", "512"], "size is '512'; use HEIGHTxWIDTH in pixels, such as 512x1024"),
+        (["--size", "0x5"], "size is '0x5'; use HEIGHTxWIDTH in pixels, such as 512x1024, each from 1 to 65536"),
+        (["--classes", "3"], "--classes is 3, but backbones alone have no classes; give --decoder too"),
+        (["--backbone", "resnet18", "--decoder", "fpn", "--classes", "0"], "num_classes is 0; use 1 to 255"),
+    ],
+)
+def test_models_names_what_is_wrong(arguments, message, capsys):
+    assert main(["models", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.out == ""
 
 
 def test_the_module_is_the_command():
