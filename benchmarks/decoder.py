@@ -9,10 +9,6 @@ first.
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.machine import describe_machine
+from benchmarks.measuring import interleaved_medians, peak_mib, print_peak
 from roadseg.models.decoders.linear_concat import LinearConcatDecoder
 
 CASES = {
@@ -59,44 +56,17 @@ def forms(name: str, memory_format: torch.memory_format) -> dict[str, Callable[[
 
 @torch.inference_mode()
 def seconds(name: str, memory_format: torch.memory_format, repeats: int) -> dict[str, float]:
-    """Median seconds of each form, interleaved, after one warm-up; raises when the outputs differ."""
+    """Median seconds of each form; raises when the outputs differ."""
     runs = forms(name, memory_format)
     torch.testing.assert_close(runs["folded"](), runs["plain"](), rtol=1e-4, atol=1e-4)
-    taken: dict[str, list[float]] = {form: [] for form in runs}
-    for _ in range(repeats):
-        for form, run in runs.items():
-            start = time.perf_counter()
-            run()
-            taken[form].append(time.perf_counter() - start)
-    return {form: statistics.median(values) for form, values in taken.items()}
-
-
-@torch.inference_mode()
-def print_peak(name: str, form: str) -> None:
-    """Print by how many MiB one run raises this process's resident memory; Linux, in a process of its own."""
-    run = forms(name, torch.contiguous_format)[form]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is resident now
-    before = _status_kib("VmRSS")
-    run()
-    print((_status_kib("VmHWM") - before) / 1024)
-
-
-def _status_kib(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1])
-
-
-def peak_mib(name: str, form: str) -> float:
-    """Peak memory of one run above what was held before it, in MiB, measured in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.decoder", "--peak", name, form]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return interleaved_medians(runs, repeats)
 
 
 def measure(repeats: int) -> list[dict[str, object]]:
     """One row a case and memory format."""
     rows: list[dict[str, object]] = []
     for name in CASES:
-        memory = {form: round(peak_mib(name, form), 1) for form in ("folded", "plain")}
+        memory = {form: round(peak_mib("benchmarks.decoder", name, form), 1) for form in ("folded", "plain")}
         for label, memory_format in {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}.items():
             median = seconds(name, memory_format, repeats)
             rows.append(
@@ -121,7 +91,9 @@ def main() -> None:
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "FORM"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
-        print_peak(*args.peak)
+        name, form = args.peak
+        with torch.inference_mode():
+            print_peak(forms(name, torch.contiguous_format)[form])
         return
     rows = measure(args.repeats)
     header = list(rows[0])
