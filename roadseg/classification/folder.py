@@ -1,16 +1,15 @@
 """Images sorted into one folder a class, the layout in which ImageNet is usually kept."""
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torchvision.datasets.folder import make_dataset
-from tqdm import tqdm
 
-from roadseg.errors import DataError, RoadsegError
+from roadseg.data.verification import refuse_broken
+from roadseg.errors import DataError
 from roadseg.images import IMAGE_SUFFIXES, read_image
 
 _LISTED = 5
@@ -60,25 +59,7 @@ class ClassFolders:
         Raises:
             DataError: with the first few findings and their number.
         """
-        findings = list(self._findings())
-        if findings:
-            more = f"\n  ... and {len(findings) - _LISTED} more" if len(findings) > _LISTED else ""
-            first = "\n  ".join(findings[:_LISTED])
-            raise DataError(f"{len(findings)} of {len(self)} images are broken:\n  {first}{more}")
-
-    def _findings(self) -> Iterator[str]:
-        with ThreadPoolExecutor() as pool:
-            findings = pool.map(self._finding, range(len(self)))
-            for finding in tqdm(findings, total=len(self), desc="checking images", unit="image", disable=None):
-                if finding:
-                    yield finding
-
-    def _finding(self, index: int) -> str | None:
-        try:
-            self[index]
-        except RoadsegError as error:
-            return str(error)
-        return None
+        refuse_broken(self, "image")
 
 
 def class_folders(folder: Path) -> list[str]:

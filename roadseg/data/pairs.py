@@ -1,7 +1,6 @@
 """Datasets of image files with one mask file each."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from roadseg.data.masks import LabelTable, read_index_mask
-from roadseg.errors import DataError, RoadsegError
+from roadseg.data.verification import refuse_broken
+from roadseg.errors import DataError
 from roadseg.images import IMAGE_SUFFIXES, read_image
 from roadseg.taxonomy import Taxonomy
 
@@ -68,21 +68,7 @@ class PairedDataset:
         Raises:
             DataError: with the first few findings and their number.
         """
-        with ThreadPoolExecutor() as pool:
-            findings = [finding for finding in pool.map(self._finding, range(len(self))) if finding]
-        if len(findings) == 1:
-            raise DataError(findings[0])
-        if findings:
-            listed = "\n  ".join(findings[:_LISTED])
-            more = f"\n  ... and {len(findings) - _LISTED} more" if len(findings) > _LISTED else ""
-            raise DataError(f"{len(findings)} of {len(self)} frames are broken:\n  {listed}{more}")
-
-    def _finding(self, index: int) -> str | None:
-        try:
-            self[index]
-        except RoadsegError as error:
-            return str(error)
-        return None
+        refuse_broken(self, "frame")
 
 
 def pair_by_stem(images: Path, masks: Path, mask_stem: Callable[[str], str] = str) -> list[FramePair]:

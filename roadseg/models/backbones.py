@@ -4,7 +4,7 @@ A backbone is an `nn.Module` that takes normalised images (B, 3, H, W) of any si
 whose sides are rounded up, and has `out_channels`, their channel counts, and `set_grad_checkpointing`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -77,44 +77,19 @@ class BackboneSpec(Protocol):
 
 
 @dataclass(frozen=True)
-class TwinsSpec:
-    """A Twins of this project."""
+class OwnSpec:
+    """A backbone of this project, with a classifier where one is wanted.
 
-    sizes: TwinsOptions
-    public: PublicWeights | None = None
-    option_names: tuple[str, ...] = tuple(name for name in TwinsOptions.__dataclass_fields__)
-    dilatable: bool = False
-    classifies: bool = True
-    classifier_prefixes: tuple[str, ...] = ("norm.", "head.")
+    Attributes:
+        make: takes options, drop_path_rate and num_classes.
+    """
 
-    def build(
-        self,
-        *,
-        num_classes: int = 0,
-        drop_path_rate: float = 0.0,
-        output_stride: int = 32,
-        options: Mapping[str, Any] | None = None,
-        weights: Mapping[str, Tensor] | None = None,
-    ) -> nn.Module:
-        """Make the backbone."""
-        sizes = TwinsOptions.of(**{**asdict(self.sizes), **(options or {})})
-        return _loaded(Twins(sizes, drop_path_rate=drop_path_rate, num_classes=num_classes), weights)
-
-    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
-        """Names and shapes of its weights."""
-        return _shapes(self, num_classes, options)
-
-
-@dataclass(frozen=True)
-class HaloNetSpec:
-    """A HaloNet as published, which has no public weights."""
-
-    sizes: HaloNetSizes
-    public: PublicWeights | None = None
+    make: Callable[[Mapping[str, Any], float, int], nn.Module]
+    classifier_prefixes: tuple[str, ...]
     option_names: tuple[str, ...] = ()
+    public: PublicWeights | None = None
     dilatable: bool = False
     classifies: bool = True
-    classifier_prefixes: tuple[str, ...] = ("final_conv.", "head.")
 
     def build(
         self,
@@ -125,12 +100,17 @@ class HaloNetSpec:
         options: Mapping[str, Any] | None = None,
         weights: Mapping[str, Tensor] | None = None,
     ) -> nn.Module:
-        """Make the backbone."""
-        return _loaded(HaloNet(self.sizes, num_classes=num_classes, drop_path_rate=drop_path_rate), weights)
+        """Make the backbone; its output stride is 32, as the zoo has checked."""
+        backbone = self.make(options or {}, drop_path_rate, num_classes)
+        if weights is not None:  # a classifier that the file lacks keeps its initial values; all else has been checked
+            backbone.load_state_dict(dict(weights), strict=False)
+        return backbone
 
     def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
         """Names and shapes of its weights."""
-        return _shapes(self, num_classes, options)
+        with torch.device("meta"):
+            backbone = self.build(num_classes=num_classes, options=options)
+        return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -178,50 +158,51 @@ class TimmSpec:
         return timm_shapes(self.timm_name)
 
 
-def _loaded(backbone: nn.Module, weights: Mapping[str, Tensor] | None) -> nn.Module:
-    if weights is not None:  # a classifier that the file lacks keeps its initial values; all else has been checked
-        backbone.load_state_dict(dict(weights), strict=False)
-    return backbone
+def _twins(sizes: TwinsOptions, public_name: str | None = None) -> OwnSpec:
+    def make(options: Mapping[str, Any], drop_path_rate: float, num_classes: int) -> nn.Module:
+        varied = TwinsOptions.of(**{**asdict(sizes), **options})
+        return Twins(varied, drop_path_rate=drop_path_rate, num_classes=num_classes)
+
+    public = PublicWeights(f"timm/{public_name}.in1k", "apache-2.0") if public_name else None
+    return OwnSpec(make, ("norm.", "head."), tuple(TwinsOptions.__dataclass_fields__), public)
 
 
-def _shapes(
-    spec: TwinsSpec | HaloNetSpec, num_classes: int, options: Mapping[str, Any] | None
-) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        backbone = spec.build(num_classes=num_classes, options=options)
-    return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
+def _svt(
+    embed_dims: tuple[int, ...], num_heads: tuple[int, ...], depths: tuple[int, ...], public_name: str | None = None
+) -> OwnSpec:
+    return _twins(TwinsOptions(embed_dims=embed_dims, num_heads=num_heads, depths=depths), public_name)
 
 
-def _svt(embed_dims: tuple[int, ...], num_heads: tuple[int, ...], depths: tuple[int, ...]) -> TwinsOptions:
-    return TwinsOptions(embed_dims=embed_dims, num_heads=num_heads, depths=depths)
-
-
-def _pcpvt(depths: tuple[int, ...]) -> TwinsOptions:
-    return TwinsOptions(
+def _pcpvt(depths: tuple[int, ...], public_name: str) -> OwnSpec:
+    sizes = TwinsOptions(
         embed_dims=(64, 128, 320, 512),
         num_heads=(1, 2, 5, 8),
         depths=depths,
         mlp_ratios=(8, 8, 4, 4),
         pattern=("G",) * 4,
     )
+    return _twins(sizes, public_name)
 
 
-def _twins(name: str) -> PublicWeights:
-    return PublicWeights(f"timm/{name}.in1k", "apache-2.0")
+def _halonet(sizes: HaloNetSizes) -> OwnSpec:
+    def make(options: Mapping[str, Any], drop_path_rate: float, num_classes: int) -> nn.Module:
+        return HaloNet(sizes, num_classes=num_classes, drop_path_rate=drop_path_rate)
+
+    return OwnSpec(make, ("final_conv.", "head."))
 
 
-TWINS: Mapping[str, TwinsSpec] = {
+TWINS: Mapping[str, OwnSpec] = {
     # Ours: the SVT pattern at a size that trains on a laptop.
-    "twins_svt_nano": TwinsSpec(_svt((32, 64, 160, 256), (1, 2, 5, 8), (2, 2, 6, 2))),
+    "twins_svt_nano": _svt((32, 64, 160, 256), (1, 2, 5, 8), (2, 2, 6, 2)),
     # The paper's tables 1 and 2.
-    "twins_svt_small": TwinsSpec(_svt((64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4)), _twins("twins_svt_small")),
-    "twins_svt_base": TwinsSpec(_svt((96, 192, 384, 768), (3, 6, 12, 24), (2, 2, 18, 2)), _twins("twins_svt_base")),
-    "twins_svt_large": TwinsSpec(_svt((128, 256, 512, 1024), (4, 8, 16, 32), (2, 2, 18, 2)), _twins("twins_svt_large")),
-    "twins_pcpvt_small": TwinsSpec(_pcpvt((3, 4, 6, 3)), _twins("twins_pcpvt_small")),
-    "twins_pcpvt_base": TwinsSpec(_pcpvt((3, 4, 18, 3)), _twins("twins_pcpvt_base")),
-    "twins_pcpvt_large": TwinsSpec(_pcpvt((3, 8, 27, 3)), _twins("twins_pcpvt_large")),
+    "twins_svt_small": _svt((64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4), "twins_svt_small"),
+    "twins_svt_base": _svt((96, 192, 384, 768), (3, 6, 12, 24), (2, 2, 18, 2), "twins_svt_base"),
+    "twins_svt_large": _svt((128, 256, 512, 1024), (4, 8, 16, 32), (2, 2, 18, 2), "twins_svt_large"),
+    "twins_pcpvt_small": _pcpvt((3, 4, 6, 3), "twins_pcpvt_small"),
+    "twins_pcpvt_base": _pcpvt((3, 4, 18, 3), "twins_pcpvt_base"),
+    "twins_pcpvt_large": _pcpvt((3, 8, 27, 3), "twins_pcpvt_large"),
 }
-HALONET: Mapping[str, HaloNetSpec] = {name: HaloNetSpec(sizes) for name, sizes in HALONET_SIZES.items()}
+HALONET: Mapping[str, OwnSpec] = {name: _halonet(sizes) for name, sizes in HALONET_SIZES.items()}
 TIMM_HALONET: Mapping[str, TimmSpec] = {
     "halonet26t": TimmSpec("halonet26t"),
     "halonet50ts": TimmSpec("halonet50ts"),
