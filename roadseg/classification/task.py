@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from timm.data import Mixup
 from timm.optim import param_groups_weight_decay
@@ -32,9 +33,10 @@ class ClassificationTask(LightningModule):
 
     Args:
         class_names: the classes; the command line takes them from the data.
-        backbone: a Twins of `roadseg.list_backbones()`.
+        backbone: a Twins, or one of `halonet_h0` to `halonet_h7`.
         backbone_options: variations of the backbone.
         pretrained: weights to start from: true for published ImageNet weights, a name on the hub, or a file.
+        grad_checkpointing: keep less for the backward pass and compute it again: less memory, more time.
         drop_path_rate: stochastic depth of the last block; the paper has 0.2, 0.3, 0.5 for small, base, large.
         lr: peak learning rate, for the total batch size at hand.
         weight_decay: of matrices and kernels; norms, biases and positional encodings have none.
@@ -55,6 +57,7 @@ class ClassificationTask(LightningModule):
         backbone: str = "twins_svt_small",
         backbone_options: dict[str, Any] | None = None,
         pretrained: bool | str = False,
+        grad_checkpointing: bool = False,
         drop_path_rate: float = 0.2,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
@@ -89,6 +92,10 @@ class ClassificationTask(LightningModule):
             "seed": seed,
         }
         self.network = build_classifier(**self.architecture, drop_path_rate=drop_path_rate, pretrained=pretrained)
+        features: Any = self.network.backbone
+        if features.load_report is not None:
+            rank_zero_info(f"backbone: {features.load_report}")
+        features.set_grad_checkpointing(grad_checkpointing)
         self._mixup = _mixup(self.recipe, len(class_names))
         self._scores: dict[str, float] = {}
         """Of the last validation, with the epoch and step after which it was run."""

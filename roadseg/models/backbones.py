@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from roadseg.models.halonet import HALONETS as HALONET_SIZES
 from roadseg.models.halonet import HaloNet, HaloNetSizes
-from roadseg.models.timm_backbone import TimmBackbone, classifier_keys, timm_shapes
+from roadseg.models.timm_backbone import TimmBackbone, timm_shapes
 from roadseg.models.twins import Twins, TwinsOptions
 
 
@@ -70,9 +70,8 @@ class BackboneSpec(Protocol):
         """Names and shapes of the weights that `build` takes."""
         ...
 
-    @property
-    def classifier_prefixes(self) -> tuple[str, ...]:
-        """Of the weights that belong to the classifier."""
+    def optional(self, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """Prefixes of the names of weights that a file may lack, or that may be in it without a place here."""
         ...
 
 
@@ -101,16 +100,15 @@ class OwnSpec:
         weights: Mapping[str, Tensor] | None = None,
     ) -> nn.Module:
         """Make the backbone; its output stride is 32, as the zoo has checked."""
-        backbone = self.make(options or {}, drop_path_rate, num_classes)
-        if weights is not None:  # a classifier that the file lacks keeps its initial values; all else has been checked
-            backbone.load_state_dict(dict(weights), strict=False)
-        return backbone
+        return _loaded(self.make(options or {}, drop_path_rate, num_classes), weights)
 
     def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
         """Names and shapes of its weights."""
-        with torch.device("meta"):
-            backbone = self.build(num_classes=num_classes, options=options)
-        return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
+        return _shapes(self, num_classes, options)
+
+    def optional(self, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """The classifier."""
+        return self.classifier_prefixes
 
 
 @dataclass(frozen=True)
@@ -130,11 +128,6 @@ class TimmSpec:
             return None
         return PublicWeights(config.hf_hub_id, config.license)
 
-    @property
-    def classifier_prefixes(self) -> tuple[str, ...]:
-        """Of the classifier's weights."""
-        return classifier_keys(self.timm_name)
-
     def build(
         self,
         *,
@@ -145,17 +138,30 @@ class TimmSpec:
         weights: Mapping[str, Tensor] | None = None,
     ) -> nn.Module:
         """Make the backbone."""
-        return TimmBackbone(
-            self.timm_name,
-            drop_path_rate=drop_path_rate,
-            output_stride=output_stride,
-            weights=weights,
-            **(options or {}),
+        backbone = TimmBackbone(
+            self.timm_name, drop_path_rate=drop_path_rate, output_stride=output_stride, **(options or {})
         )
+        return _loaded(backbone, weights)
 
     def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
-        """Names and shapes of the weights of timm's whole network, classifier included."""
-        return timm_shapes(self.timm_name)
+        """Names and shapes of its weights."""
+        return _shapes(self, num_classes, options)
+
+    def optional(self, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """What only timm's whole network has, such as its classifier, and what an option has added."""
+        return tuple(set(timm_shapes(self.timm_name)) ^ set(self.shapes(options=options)))
+
+
+def _loaded(backbone: nn.Module, weights: Mapping[str, Tensor] | None) -> nn.Module:
+    if weights is not None:  # what is missing keeps its initial values; that this may be, has been checked
+        backbone.load_state_dict(dict(weights), strict=False)
+    return backbone
+
+
+def _shapes(spec: BackboneSpec, num_classes: int, options: Mapping[str, Any] | None) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        backbone = spec.build(num_classes=num_classes, options=options)
+    return {name: tensor.shape for name, tensor in backbone.state_dict().items()}
 
 
 def _twins(sizes: TwinsOptions, public_name: str | None = None) -> OwnSpec:

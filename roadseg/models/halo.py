@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from roadseg.models.attention import Context, Padding, split_heads
-from roadseg.models.padding import ceil_divide, crop_map, pad_map
+from roadseg.models.padding import ceil_divide, every_second
+from roadseg.models.windows import from_windows, to_neighbourhoods, to_windows
 
 
 class HaloAttention(nn.Module):
@@ -58,34 +59,19 @@ class HaloAttention(nn.Module):
     def forward(self, tokens: Tensor, context: Context = ()) -> Tensor:
         """Attend; (B, H, W, dim) to (B, ceil(H / stride), ceil(W / stride), out_dim)."""
         batch, height, width, _ = tokens.shape
-        rows, columns = ceil_divide(height, self.block_size), ceil_divide(width, self.block_size)
-        side = self.block_size // self.stride
-        queries = self.q(pad_map(tokens, self.block_size)[:, :: self.stride, :: self.stride])
-        queries = queries.reshape(batch, rows, side, columns, side, -1).transpose(2, 3)
-        (query,) = split_heads(queries.reshape(-1, side * side, self.q.out_features), 1, self.num_heads)
-        key, value = split_heads(self._neighbourhoods(self.kv(tokens)), 2, self.num_heads)
+        queries = to_windows(every_second(tokens) if self.stride == 2 else tokens, self.block_size // self.stride)
+        (query,) = split_heads(self.q(queries), 1, self.num_heads)
+        neighbours = to_neighbourhoods(self.kv(tokens), self.block_size, self.halo_size)
+        key, value = split_heads(neighbours, 2, self.num_heads)
         bias = self._position_logits(query)
         if self.padding == "mask":
-            bias = bias.masked_fill(~self._inside(tokens), float("-inf"))
-        attended = F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2)
-        attended = attended.reshape(batch, rows, columns, side, side, -1).transpose(2, 3)
-        attended = attended.reshape(batch, rows * side, columns * side, -1)
-        return self.proj(crop_map(attended, ceil_divide(height, self.stride), ceil_divide(width, self.stride)))
-
-    def _neighbourhoods(self, tokens: Tensor) -> Tensor:
-        """Blocks with their halo (B * rows * columns, (block + 2 halo)**2, C) of a map (B, H, W, C)."""
-        block, halo = self.block_size, self.halo_size
-        # What the last blocks lack is padded by a fixed amount: unfolding leaves out what is too much.
-        after = halo + block - 1
-        padded = F.pad(tokens, (0, 0, halo, after, halo, after))
-        side = block + 2 * halo
-        blocks = padded.unfold(1, side, block).unfold(2, side, block)
-        return blocks.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, tokens.shape[-1])
-
-    def _inside(self, tokens: Tensor) -> Tensor:
-        """Which positions of each neighbourhood are inside the map, (B * blocks, 1, 1, positions)."""
-        inside = self._neighbourhoods(torch.ones_like(tokens[..., :1]))
-        return inside.transpose(1, 2)[:, None] > 0
+            inside = to_neighbourhoods(torch.ones_like(tokens[..., :1]), self.block_size, self.halo_size)
+            bias = bias.masked_fill(inside.transpose(1, 2)[:, None] == 0, float("-inf"))
+        attended = F.scaled_dot_product_attention(query, key, value, bias)
+        # Heads are joined by a copy: with a learned bias, exporters change the memory layout that a view would rely on.
+        attended = torch.cat(attended.unbind(1), 2)
+        height, width = ceil_divide(height, self.stride), ceil_divide(width, self.stride)
+        return self.proj(from_windows(attended, batch, height, width, self.block_size // self.stride))
 
     def _position_logits(self, query: Tensor) -> Tensor:
         """Logits (B * blocks, heads, queries, keys) of the relative positions, from queries (.., queries, head_dim)."""
@@ -93,8 +79,19 @@ class HaloAttention(nn.Module):
         queries = torch.arange(0, self.block_size, self.stride, device=query.device)
         keys = torch.arange(whole, device=query.device) - self.halo_size
         index = keys[None, :] - queries[:, None] + self.block_size + self.halo_size - 1
+        if torch.compiler.is_exporting():  # an exported einsum is tied to how its example's sizes divide each other
+            return self._picked_position_logits(query, index)
         by_row, by_column = self.row_positions[index], self.column_positions[index]  # (side, whole, head_dim)
         grid = query.unflatten(2, (side, side))
         row_logits = torch.einsum("nhyxd,ykd->nhyxk", grid, by_row)
         column_logits = torch.einsum("nhyxd,xkd->nhyxk", grid, by_column)
         return (row_logits[..., :, None] + column_logits[..., None, :]).flatten(4).flatten(2, 3)
+
+    def _picked_position_logits(self, query: Tensor, index: Tensor) -> Tensor:
+        """The same from the logits of all offsets; `index` (side, whole) has the offset's row in the tables."""
+        side, whole = index.shape
+        rows = index.repeat_interleave(side, 0).repeat_interleave(whole, 1)  # (queries, keys)
+        columns = index.repeat(side, whole)
+        position = torch.arange(side * side, device=query.device)[:, None]
+        by_row, by_column = F.linear(query, self.row_positions), F.linear(query, self.column_positions)
+        return by_row[:, :, position, rows] + by_column[:, :, position, columns]

@@ -65,6 +65,14 @@ def crop_image(image: Tensor, height: int, width: int) -> Tensor:
     return image[:, :, :height, :width]
 
 
+def every_second(tokens: Tensor) -> Tensor:
+    """Every second row and column of a map (B, H, W, C), the first ones included."""
+    if torch.compiler.is_exporting():
+        sides = (ceil_divide(side, 2) for side in tokens.shape[1:3])
+        return _pick(tokens, 1, *(2 * torch.arange(side, device=tokens.device) for side in sides))
+    return tokens[:, ::2, ::2]
+
+
 def _rounded_up(side: int, multiple: int, like: Tensor) -> Tensor:
     return torch.arange(multiple * ceil_divide(side, multiple), device=like.device)
 

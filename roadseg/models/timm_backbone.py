@@ -54,7 +54,6 @@ class TimmBackbone(nn.Module):
             "convnext_tiny", "mobilenetv3_large_100".
         drop_path_rate: stochastic depth of the last block in training; earlier blocks have proportionally less.
         output_stride: 32, or 16 for a last stage that is dilated instead of strided.
-        weights: a state dict of timm's full network; what the backbone lacks is left out.
         position: of Swin only: "peg" replaces its relative position biases by positional encoding generators
             (arXiv 2102.10882), as the authors of Twins tried (arXiv 2104.13840).
 
@@ -62,7 +61,7 @@ class TimmBackbone(nn.Module):
         out_channels: channels of the four features.
 
     Raises:
-        ModelError: when timm has no such network or it does not fit, an option is wrong, or weights do not fit.
+        ModelError: when timm has no such network or it does not fit, or an option is wrong.
     """
 
     def __init__(
@@ -71,12 +70,11 @@ class TimmBackbone(nn.Module):
         *,
         drop_path_rate: float = 0.0,
         output_stride: int = 32,
-        weights: Mapping[str, Tensor] | None = None,
         position: Position = "relative_bias",
     ) -> None:
         super().__init__()
         model = _create(timm_name, drop_path_rate, output_stride)
-        taps, timm_keys = _taps(model, timm_name, output_stride), set(model.state_dict())
+        taps = _taps(model, timm_name, output_stride)
         self.out_channels: list[int] = [tap["num_chs"] for tap in taps]
         self.grad_checkpointing = False
         self._strides = (4, 8, 16, output_stride)
@@ -93,8 +91,6 @@ class TimmBackbone(nn.Module):
         for module in self.modules():
             if type(module) is HaloAttn:  # the subclass has the same parameters and differs in what it takes
                 module.__class__ = PaddedHaloAttention
-        if weights is not None:
-            self._load(timm_name, weights, timm_keys)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features of a normalised image.
@@ -143,21 +139,6 @@ class TimmBackbone(nn.Module):
             elif name in self._steps:
                 self.add_module(name, child)
 
-    def _load(self, timm_name: str, weights: Mapping[str, Tensor], timm_keys: set[str]) -> None:
-        """Copy timm's weights; parameters that timm does not know keep their initial values."""
-        wanted = {key: tensor for key, tensor in self.state_dict().items() if key in timm_keys}
-        for key, tensor in wanted.items():
-            if key not in weights:
-                raise ModelError(
-                    f"the weights for '{timm_name}' lack '{key}'; use a state dict of timm's whole network"
-                )
-            if weights[key].shape != tensor.shape:
-                raise ModelError(
-                    f"'{key}' in the weights for '{timm_name}' has the shape {tuple(weights[key].shape)}, the "
-                    f"network's has {tuple(tensor.shape)}; use weights of the same network"
-                )
-        self.load_state_dict({key: weights[key] for key in wanted}, strict=False)
-
 
 def timm_shapes(timm_name: str) -> dict[str, torch.Size]:
     """Keys and shapes of the state dict of timm's full network, classifier and all; no memory is taken for it.
@@ -168,18 +149,6 @@ def timm_shapes(timm_name: str) -> dict[str, torch.Size]:
     _family(timm_name)
     with torch.device("meta"):
         return {key: tensor.shape for key, tensor in timm.create_model(timm_name).state_dict().items()}
-
-
-def classifier_keys(timm_name: str) -> tuple[str, ...]:
-    """With what the keys of the classifier's parameters begin in timm's state dict, the dot included: ("head.fc.",).
-
-    Raises:
-        ModelError: when timm has no such network, or not one that works here.
-    """
-    _family(timm_name)
-    classifier = timm.models.get_pretrained_cfg(timm_name).classifier
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
-    return tuple(f"{name}." for name in names)
 
 
 def _family(timm_name: str) -> str:

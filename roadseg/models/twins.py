@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import cycle, islice
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -75,7 +76,7 @@ class TwinsOptions:
         """Check everything."""
         for name, least in _LEAST.items():
             _check_numbers(name, getattr(self, name), least)
-        if len(self.pattern) != STAGES or any(not kinds or set(kinds) - set("LGH") for kinds in self.pattern):
+        if len(self.pattern) != STAGES or any(not _is_pattern(kinds) for kinds in self.pattern):
             raise ModelError(
                 f"pattern is {self.pattern}; use letters L (local), G (global) and H (halo), such as 'LG', or one such "
                 f"word for each of the {STAGES} stages"
@@ -106,6 +107,7 @@ class TwinsOptions:
 _LEAST = {
     "embed_dims": 1, "num_heads": 1, "depths": 1, "mlp_ratios": 0.125, "sr_ratios": 1, "window_size": 2, "halo_size": 0
 }  # fmt: skip
+_MOST = 16384  # far above every size that is of use; a mistyped one would end in torch's memory
 _CHOICES = {
     "padding": ("zero", "mask"),
     "subsampling": tuple(SUBSAMPLINGS),
@@ -158,7 +160,7 @@ class Twins(nn.Module):
         """
         tokens, features = image.permute(0, 2, 3, 1), []
         for stage in range(STAGES):
-            if self.grad_checkpointing and self.training:
+            if self.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(self._stage, stage, tokens, use_reentrant=False)
             else:
                 tokens = self._stage(stage, tokens)
@@ -217,8 +219,15 @@ def _embedding(options: TwinsOptions, stage: int) -> nn.Module:
     )
 
 
+def _is_pattern(kinds: Any) -> bool:
+    return isinstance(kinds, str) and kinds != "" and set(kinds) <= set("LGH")
+
+
 def _check_numbers(name: str, values: tuple[float, ...], least: float) -> None:
     kind = int if isinstance(least, int) else int | float
-    if len(values) != STAGES or any(isinstance(v, bool) or not isinstance(v, kind) or v < least for v in values):
+    fits = all(isinstance(v, kind) and not isinstance(v, bool) and least <= v <= _MOST for v in values)
+    if len(values) != STAGES or not fits:
         what = "whole number" if kind is int else "number"
-        raise ModelError(f"{name} is {values}; use a {what} from {least}, or {STAGES} of them, one for each stage")
+        raise ModelError(
+            f"{name} is {values}; use a {what} from {least} to {_MOST}, or {STAGES} of them, one for each stage"
+        )

@@ -1,6 +1,7 @@
 """The parts that Twins (arXiv 2104.13840) is made of, on channels-last maps (B, H, W, C)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from roadseg.models.attention import GlobalSubsampledAttention, LocallyGroupedAttention, Padding, PatchConv2d
 from roadseg.models.halo import HaloAttention
+from roadseg.models.padding import every_second
 from roadseg.models.strips import in_strips
 
 BLOCK_NORM_EPS = 1e-6
@@ -43,7 +45,7 @@ class AttentionDownsampling(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), dim)."""
-        return self.norm(self.proj(tokens[:, ::2, ::2]) + self.attn(self.norm1(tokens)))
+        return self.norm(self.proj(every_second(tokens)) + self.attn(self.norm1(tokens)))
 
 
 class PositionalEncoding(nn.Module):
@@ -71,21 +73,42 @@ class Mlp(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Transform (..., C)."""
         hidden = self.fc1(tokens)
-        activated = F.gelu(hidden)
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # compilers decide for themselves what to keep
-            return self.fc2(activated)
-        # Both sides of GELU are the widest tensors of a block, and the backward pass needs both. One is kept; the other
-        # is computed from it again, which costs less than taking its memory.
-        kept, address = hidden.detach(), activated.data_ptr()  # the tensor itself would be kept with the function
+            return self.fc2(F.gelu(hidden))
+        return _GeluLinear.apply(hidden, self.fc2.weight, self.fc2.bias)
 
-        def pack(saved: Tensor) -> Tensor | torch.Size:
-            return saved.shape if saved.data_ptr() == address else saved
 
-        def unpack(packed: Tensor | torch.Size) -> Tensor:
-            return F.gelu(kept).view(packed) if isinstance(packed, torch.Size) else packed
+class _GeluLinear(torch.autograd.Function):
+    """GELU and the linear layer behind it.
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            return self.fc2(activated)
+    Both sides of GELU are the widest tensors of a block, and the backward pass needs both. The one before it is kept;
+    the other is computed from it again, which costs less than taking its memory.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(F.gelu(hidden), weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        to_hidden = to_weight = to_bias = None
+        if ctx.needs_input_grad[0]:  # under autocast the layer ran in another precision than its weight's
+            to_hidden = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), hidden.to(grad.dtype))
+            to_hidden = to_hidden.to(hidden.dtype)
+        if ctx.needs_input_grad[1]:
+            activated = F.gelu(hidden).to(grad.dtype)
+            to_weight = (flat.t() @ activated.reshape(flat.shape[0], -1)).to(weight.dtype)
+        if ctx.needs_input_grad[2]:
+            to_bias = flat.sum(0).to(weight.dtype)
+        return to_hidden, to_weight, to_bias
 
 
 class Block(nn.Module):

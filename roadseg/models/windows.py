@@ -5,6 +5,7 @@ Windows at the right and bottom edge are filled up with zeros.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from roadseg.models.padding import ceil_divide, pad_map
 
@@ -17,6 +18,17 @@ def to_windows(tokens: Tensor, size: int) -> Tensor:
     batch, height, width, channels = padded.shape
     split = padded.view(batch, height // size, size, width // size, size, channels).transpose(2, 3)
     return split.reshape(-1, size * size, channels)
+
+
+def to_neighbourhoods(tokens: Tensor, size: int, halo: int) -> Tensor:
+    """Windows with a ring of `halo` positions around them, (B * windows, (size + 2 halo)**2, C); zeros outside."""
+    if torch.compiler.is_exporting():
+        return _gather_windows(tokens, size, halo)
+    side, (height, width) = size + 2 * halo, tokens.shape[1:3]
+    after_rows, after_columns = halo + -height % size, halo + -width % size
+    padded = F.pad(tokens, (0, 0, halo, after_columns, halo, after_rows))
+    windows = padded.unfold(1, side, size).unfold(2, side, size)  # (B, rows, columns, C, side, side)
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, tokens.shape[-1])
 
 
 def from_windows(windows: Tensor, batch: int, height: int, width: int, size: int) -> Tensor:
@@ -33,17 +45,17 @@ def from_windows(windows: Tensor, batch: int, height: int, width: int, size: int
 # positions raises neither question. (Remainders of symbolic numbers are written out: ONNX's exporter lacks them.)
 
 
-def _gather_windows(tokens: Tensor, size: int) -> Tensor:
+def _gather_windows(tokens: Tensor, size: int, halo: int = 0) -> Tensor:
     batch, height, width, _ = tokens.shape
-    rows, columns = ceil_divide(height, size), ceil_divide(width, size)
+    rows, columns, side = ceil_divide(height, size), ceil_divide(width, size), size + 2 * halo
     window = torch.arange(batch * rows * columns, device=tokens.device)[:, None]
-    position = torch.arange(size**2, device=tokens.device)[None, :]
+    position = torch.arange(side**2, device=tokens.device)[None, :]
     window_row = window // columns  # counted through all images
     image = window_row // rows
-    row = (window_row - image * rows) * size + position // size
-    column = (window - window_row * columns) * size + position % size
-    inside = (row < height) & (column < width)
-    return tokens[image, row.clamp(max=height - 1), column.clamp(max=width - 1)] * inside[..., None]
+    row = (window_row - image * rows) * size - halo + position // side
+    column = (window - window_row * columns) * size - halo + position % side
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return tokens[image, row.clamp(0, height - 1), column.clamp(0, width - 1)] * inside[..., None]
 
 
 def _gather_map(windows: Tensor, batch: int, height: int, width: int, size: int) -> Tensor:

@@ -1,6 +1,8 @@
 """The only place where names become modules."""
 
 import inspect
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,14 +61,8 @@ def check_options(
     Raises:
         ModelError: when a name is unknown, or an option is; the message lists the known ones.
     """
-    for kind, name, known, options in (
-        ("backbone", backbone, _known("backbone", backbone, BACKBONES).option_names, backbone_options),
-        ("decoder", decoder, _known("decoder", decoder, DECODERS).options, decoder_options),
-    ):
-        unknown = sorted(set(map(str, options or {})) - set(known))
-        if unknown:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise ModelError(f"{kind} '{name}' has no option '{unknown[0]}'; {has}")
+    _check_names("backbone", backbone, _known("backbone", backbone, BACKBONES).option_names, backbone_options)
+    _check_names("decoder", decoder, _known("decoder", decoder, DECODERS).options, decoder_options)
 
 
 def build_model(
@@ -104,8 +100,8 @@ def build_model(
     """
     check_options(backbone, decoder, backbone_options, options)
     decoder_spec = DECODERS[decoder]
-    if not 1 <= num_classes <= 255:
-        raise ModelError(f"num_classes is {num_classes}; use 1 to 255")
+    _check_count(num_classes, 1, 255)
+    _check_normalisation(mean, std)
     reason = why_unfit(backbone, decoder)
     if reason:
         raise ModelError(reason)
@@ -141,8 +137,8 @@ def build_classifier(
     Raises:
         ModelError: as for `build_model`; also when the backbone has no classifier here.
     """
-    if num_classes < 1:
-        raise ModelError(f"num_classes is {num_classes}; use at least 1")
+    _check_count(num_classes, 1)
+    _check_normalisation(mean, std)
     network = build_backbone(
         backbone,
         num_classes=num_classes,
@@ -176,19 +172,27 @@ def build_backbone(
         ModelError: when a name, an option or a value is wrong, or weights cannot be had or do not fit.
     """
     spec = _known("backbone", name, BACKBONES)
-    if not 0 <= drop_path_rate < 1:
-        raise ModelError(f"drop_path_rate is {drop_path_rate}; use a value from 0 up to, but not, 1")
+    _check_names("backbone", name, spec.option_names, options)
+    _check_count(num_classes, 0)
+    if not isinstance(drop_path_rate, int | float) or not 0 <= drop_path_rate < 1:
+        raise ModelError(f"drop_path_rate is {drop_path_rate!r}; use a value from 0 up to, but not, 1")
+    if output_stride not in (16, 32) or (output_stride == 16 and not spec.dilatable):
+        strides = "16 or 32" if spec.dilatable else "32"
+        raise ModelError(f"output_stride is {output_stride!r}; backbone '{name}' has {strides}")
     if num_classes and not spec.classifies:
         fitting = ", ".join(name for name, other in sorted(BACKBONES.items()) if other.classifies)
         raise ModelError(f"backbone '{name}' has no classifier here, timm trains it; use {fitting}")
-    weights, report = _weights(name, spec, num_classes, pretrained, options)
-    backbone = spec.build(
-        num_classes=num_classes,
-        drop_path_rate=drop_path_rate,
-        output_stride=output_stride,
-        options=options,
-        weights=weights,
-    )
+    try:
+        weights, report = _weights(name, spec, num_classes, pretrained, options)
+        backbone = spec.build(
+            num_classes=num_classes,
+            drop_path_rate=drop_path_rate,
+            output_stride=output_stride,
+            options=options,
+            weights=weights,
+        )
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # torch finds no memory for huge sizes
+        raise ModelError(f"backbone '{name}' cannot be built with the options {options}: {error}") from error
     backbone.load_report = report
     return backbone
 
@@ -210,6 +214,8 @@ def _weights(
 ) -> tuple[dict[str, Tensor] | None, LoadReport | None]:
     if pretrained is False:
         return None, None
+    if not isinstance(pretrained, str | os.PathLike | bool):
+        raise ModelError(f"pretrained is {pretrained!r}; use true, false, a name on the hub, or a file")
     if pretrained is True:
         if spec.public is None:
             raise ModelError(
@@ -217,10 +223,32 @@ def _weights(
             )
         pretrained = spec.public.hub_name
     shapes = spec.shapes(num_classes=num_classes, options=options)
-    return match_weights(read_weights(pretrained), shapes, source=str(pretrained), optional=spec.classifier_prefixes)
+    return match_weights(read_weights(pretrained), shapes, source=str(pretrained), optional=spec.optional(options))
+
+
+def _check_names(kind: str, name: str, known: Sequence[str], options: Mapping[str, Any] | None) -> None:
+    if options is not None and not isinstance(options, Mapping):
+        raise ModelError(f"the options of {kind} '{name}' are {options!r}; use names with values, {{name: value}}")
+    for option in sorted(map(str, options or {})):
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ModelError(f"{kind} '{name}' has no option '{option}'; {has}")
+
+
+def _check_count(num_classes: int, least: int, most: int | None = None) -> None:
+    whole = isinstance(num_classes, int) and not isinstance(num_classes, bool)
+    if not whole or num_classes < least or (most is not None and num_classes > most):
+        allowed = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ModelError(f"num_classes is {num_classes!r}; use {allowed}")
+
+
+def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    for name, values, above in (("mean", mean, -math.inf), ("std", std, 0.0)):
+        if len(values) != 3 or not all(above < value < math.inf for value in values):
+            raise ModelError(f"{name} is {tuple(values)}; use three finite numbers, {name} of red, green and blue")
 
 
 def _known(kind: str, name: str, names: Mapping[str, Any]) -> Any:
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ModelError(f"no {kind} '{name}'; known: {', '.join(sorted(names))}")
     return names[name]

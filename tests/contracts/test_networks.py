@@ -6,7 +6,7 @@ import torch
 import roadseg
 from roadseg.errors import ModelError
 from roadseg.models.backbones import BACKBONES
-from roadseg.models.zoo import DECODERS, why_unfit
+from roadseg.models.zoo import DECODERS, build_backbone, why_unfit
 
 PAIRS = [
     ("twins_svt_nano", "linear_concat"),
@@ -90,6 +90,16 @@ def test_nano_has_the_size_it_is_documented_with():
             "backbone 'twins_svt_small' has no option 'widow_size'; it has embed",
         ),
         ({"backbone": "resnet18", "backbone_options": {"padding": "mask"}}, "'resnet18' has no option .*; it has none"),
+        ({"backbone_options": "padding"}, "the options of backbone 'twins_svt_small' are 'padding'; use names"),
+        ({"backbone_options": {"num_heads": "two"}}, "num_heads"),
+        ({"pretrained": 1.5}, "pretrained is 1.5; use true, false, a name on the hub, or a file"),
+        ({"pretrained": None}, "pretrained is None"),
+        ({"num_classes": 2.5}, "num_classes is 2.5; use 1 to 255"),
+        ({"num_classes": True}, "num_classes is True"),
+        ({"drop_path_rate": "0.1"}, "drop_path_rate is '0.1'"),
+        ({"mean": (1, 2)}, r"mean is \(1, 2\); use three finite numbers"),
+        ({"std": (0, 1, 1)}, r"std is \(0, 1, 1\); use three finite numbers"),
+        ({"backbone": ["x"]}, "no backbone"),
         ({"backbone_options": {"padding": "mirror"}}, "padding is 'mirror'; use one of: zero, mask"),
     ],
 )
@@ -136,3 +146,15 @@ def test_a_classifier_takes_images_of_any_size():
         roadseg.build_classifier("resnet18", 7)
     with pytest.raises(ModelError, match="num_classes is 0; use at least 1"):
         roadseg.build_classifier("twins_svt_nano", 0)
+    with pytest.raises(ModelError, match="backbone 'halonet_h0' has no option 'padding'; it has none"):
+        roadseg.build_classifier("halonet_h0", 7, backbone_options={"padding": "mask"})
+
+
+def test_a_backbone_alone_checks_what_it_is_given():
+    for arguments, message in (
+        ({"options": {"x": 1}}, "has no option 'x'"),
+        ({"output_stride": 16}, "output_stride is 16; backbone 'twins_svt_nano' has 32"),
+        ({"num_classes": -1}, "num_classes is -1; use at least 0"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            build_backbone("twins_svt_nano", **arguments)

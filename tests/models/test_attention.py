@@ -197,6 +197,15 @@ def test_windows_for_export_are_the_windows(size, monkeypatch):
     assert torch.equal(windows.from_windows(plain, 3, *size, 7), tokens)
 
 
+@pytest.mark.parametrize("size", [(8, 12), (9, 10), (1, 1), (3, 7)])
+def test_neighbourhoods_for_export_are_the_neighbourhoods(size, monkeypatch):
+    tokens = torch.randn(3, *size, 5)
+    plain = windows.to_neighbourhoods(tokens, 4, 3)
+    assert plain.shape == (3 * -(-size[0] // 4) * -(-size[1] // 4), 100, 5)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.equal(windows.to_neighbourhoods(tokens, 4, 3), plain)
+
+
 @pytest.mark.parametrize("name", ["twins_svt_small", "twins_pcpvt_small"])
 def test_strips_change_nothing(name, monkeypatch):
     from roadseg.models.zoo import build_backbone

@@ -65,7 +65,8 @@ def test_published_weights_reach_the_backbone(name, monkeypatch, tmp_path):
     backbone = roadseg.build_model(name, pretrained=True).backbone
     assert asked == [(public.hub_name, "model.safetensors")]
     assert all(torch.equal(tensor, weights[key]) for key, tensor in backbone.state_dict().items())
-    assert set(backbone.load_report.loaded) >= set(backbone.state_dict())
+    assert set(backbone.load_report.loaded) == set(backbone.state_dict())
+    assert set(backbone.load_report.ignored) == set(weights) - set(backbone.state_dict())
     assert backbone.load_report.missing == ()
 
 
@@ -90,3 +91,25 @@ def test_weights_of_another_network_are_refused_whole(tmp_path):
         "twins_svt_small", pretrained=str(tmp_path / "small.pth"), backbone_options={"padding": "mask"}
     )
     assert masked.backbone.load_report.layout == "timm"
+
+
+@pytest.mark.parametrize("name", ["twins_svt_nano", "swin_tiny", "convnext_tiny", "mobilenetv3_large_100", "pvt_v2_b0"])
+def test_checkpoints_of_this_project_start_the_same_backbone(name, tmp_path):
+    trained = roadseg.build_model(name, num_classes=3)
+    state = {f"network.{key}": tensor for key, tensor in trained.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "best.ckpt")
+    started = roadseg.build_model(name, num_classes=5, pretrained=str(tmp_path / "best.ckpt")).backbone
+    expected = trained.backbone.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in started.state_dict().items())
+    assert started.load_report.missing == () and started.load_report.layout == "roadseg"
+
+
+def test_what_an_option_adds_is_reported_as_missing(tmp_path):
+    torch.save(timm.create_model("swin_tiny_patch4_window7_224").state_dict(), tmp_path / "swin.pth")
+    backbone = roadseg.build_model(
+        "swin_tiny", pretrained=str(tmp_path / "swin.pth"), backbone_options={"position": "peg"}
+    ).backbone
+    report = backbone.load_report
+    assert len(report.missing) == 8 and all(".peg." in key for key in report.missing)
+    assert sum("relative_position_bias_table" in key for key in report.ignored) == 12
+    assert set(report.loaded) | set(report.missing) == set(backbone.state_dict())

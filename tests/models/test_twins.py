@@ -1,12 +1,16 @@
 """Twins against timm's, with the same weights, and what this project adds to it."""
 
+import weakref
+
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from roadseg.errors import ModelError
 from roadseg.models.twins import Twins, TwinsOptions
+from roadseg.models.twins_blocks import Mlp
 from roadseg.models.zoo import build_backbone
 
 PAPER = [f"twins_{kind}_{size}" for kind in ("svt", "pcpvt") for size in ("small", "base", "large")]
@@ -110,6 +114,42 @@ def test_no_edge_of_the_image_is_dropped():
     assert kept == [True] * 4  # there the last rows and columns never get in
 
 
+def plain(mlp: Mlp, tokens: torch.Tensor) -> torch.Tensor:
+    return mlp.fc2(F.gelu(mlp.fc1(tokens)))
+
+
+def test_mlp_has_the_gradients_of_the_plain_one_twice_over():
+    torch.manual_seed(0)
+    mlp, tokens = Mlp(3, 5).double(), torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(mlp, tokens)
+    assert torch.autograd.gradgradcheck(mlp, tokens)
+    gradients = [
+        torch.autograd.grad(run(tokens).square().sum(), [tokens, *mlp.parameters()])
+        for run in (mlp, lambda tokens: plain(mlp, tokens))
+    ]
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    weights = {name: parameter.detach() for name, parameter in mlp.named_parameters()}
+    functional = torch.func.grad(lambda w: torch.func.functional_call(mlp, w, tokens.detach()).square().sum())(weights)
+    for name, expected in zip(weights, gradients[1][1:], strict=True):
+        torch.testing.assert_close(functional[name], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_mlp_trains_under_autocast_and_with_frozen_weights():
+    torch.manual_seed(0)
+    mlp, tokens = Mlp(16, 32), torch.randn(8, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, expected = mlp(tokens), plain(mlp, tokens)
+    assert ours.dtype == expected.dtype == torch.bfloat16
+    pairs = [torch.autograd.grad(y.float().square().sum(), [tokens, *mlp.parameters()]) for y in (ours, expected)]
+    for a, b in zip(*pairs, strict=True):
+        assert a.dtype == b.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * float(b.abs().max()))
+    mlp.requires_grad_(False)
+    (to_tokens,) = torch.autograd.grad(mlp(tokens).sum(), [tokens])
+    assert to_tokens.any()
+
+
 @pytest.mark.parametrize("pattern", ["LG", "G", "L", "HG", ["L", "LLG", "GL", "H"]])
 def test_checkpointed_gradients_are_the_same(pattern):
     network, image = tiny(pattern=pattern).train(), torch.randn(2, 3, 40, 72, dtype=torch.float64)
@@ -120,6 +160,29 @@ def test_checkpointed_gradients_are_the_same(pattern):
         sum(f.square().sum() for f in network(image)).backward()
         gradients.append([p.grad for p in network.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_training_keeps_one_of_the_two_wide_tensors_and_checkpointing_none(monkeypatch):
+    alive: list[weakref.ref[torch.Tensor]] = []
+    original = F.gelu
+
+    def gelu(hidden: torch.Tensor) -> torch.Tensor:
+        activated = original(hidden)
+        alive.extend((weakref.ref(hidden), weakref.ref(activated)))
+        return activated
+
+    monkeypatch.setattr(F, "gelu", gelu)
+    kept = []
+    for enable in (False, True):
+        alive.clear()
+        network = tiny().train()
+        network.set_grad_checkpointing(enable)
+        features = network(torch.randn(1, 3, 64, 64, dtype=torch.float64))
+        assert len(alive) == 2 * 9  # blocks
+        kept.append([reference() is not None for reference in alive])
+        del features
+    assert not any(kept[1])
+    assert not any(kept[0][1::2])
 
 
 def test_checkpointing_keeps_less_memory():
@@ -188,6 +251,10 @@ def test_peg_tells_the_border():
         ({"position": "rope"}, "position is 'rope'; use one of: peg, none"),
         ({"downsampling": "pool"}, "downsampling is 'pool'; use one of: patch, attention"),
         ({"num_heads": 3}, "num_heads is 3 for a stage of 8 channels; use a divisor of 8"),
+        ({"pattern": 5}, r"pattern is \(5, 5, 5, 5\); use letters L"),
+        ({"pattern": [["L"], ["G"], ["L"], ["G"]]}, "use letters L"),
+        ({"mlp_ratios": float("nan")}, "mlp_ratios is .*nan.*; use a number from 0.125 to 16384"),
+        ({"sr_ratios": 10**9}, "use a whole number from 1 to 16384"),
         ({"depth": 3}, "Twins has no option 'depth'; it has embed_dims, num_heads, depths"),
     ],
 )

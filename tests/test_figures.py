@@ -1,0 +1,31 @@
+"""Figures in the documentation are those on record."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def record(name: str) -> dict[str, object]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def test_speed_of_twins_is_the_one_on_record():
+    text = (ROOT / "docs" / "models.md").read_text()
+    for row in record("backbones")["rows"]:
+        size = row["batch"].split("x")
+        line = (
+            f"| `{row['backbone']}`, {row['mode']}, {size[0]} x {size[2]}x{size[3]} | "
+            f"{row['speedup']:.2f} times as fast | {row['roadseg_peak_mib']} MiB against {row['timm_peak_mib']} |"
+        )
+        assert line in text
+
+
+def test_what_the_border_adds_is_what_was_measured():
+    result = record("translation")
+    errors = result["largest_relative_error_of_rolling"]
+    assert max(errors["none"] + errors["peg, circular"]) < 1e-13 < 0.5 < min(errors["peg"])
+    by_stride = list(result["mean_relative_difference_by_distance_in_tokens"].values())
+    assert all(0.45 <= values[0] <= 0.58 for values in by_stride)
+    assert all(0.15 <= values[1] <= 0.205 for values in by_stride[1:])
+    assert all(1e-4 <= value <= 0.0052 for values in by_stride for value in values[2:])
