@@ -174,16 +174,9 @@ def build_backbone(
     spec = _known("backbone", name, BACKBONES)
     _check_names("backbone", name, spec.option_names, options)
     _check_count(num_classes, 0)
-    if not isinstance(drop_path_rate, int | float) or not 0 <= drop_path_rate < 1:
-        raise ModelError(f"drop_path_rate is {drop_path_rate!r}; use a value from 0 up to, but not, 1")
-    if output_stride not in (16, 32) or (output_stride == 16 and not spec.dilatable):
-        strides = "16 or 32" if spec.dilatable else "32"
-        raise ModelError(f"output_stride is {output_stride!r}; backbone '{name}' has {strides}")
-    if num_classes and not spec.classifies:
-        fitting = ", ".join(name for name, other in sorted(BACKBONES.items()) if other.classifies)
-        raise ModelError(f"backbone '{name}' has no classifier here, timm trains it; use {fitting}")
+    _check_backbone(name, spec, num_classes, drop_path_rate, output_stride)
+    weights, report = _weights(name, spec, num_classes, pretrained, options)
     try:
-        weights, report = _weights(name, spec, num_classes, pretrained, options)
         backbone = spec.build(
             num_classes=num_classes,
             drop_path_rate=drop_path_rate,
@@ -195,6 +188,17 @@ def build_backbone(
         raise ModelError(f"backbone '{name}' cannot be built with the options {options}: {error}") from error
     backbone.load_report = report
     return backbone
+
+
+def _check_backbone(name: str, spec: BackboneSpec, num_classes: int, drop_path_rate: float, output_stride: int) -> None:
+    if not isinstance(drop_path_rate, int | float) or not 0 <= drop_path_rate < 1:
+        raise ModelError(f"drop_path_rate is {drop_path_rate!r}; use a value from 0 up to, but not, 1")
+    if output_stride not in (16, 32) or (output_stride == 16 and not spec.dilatable):
+        strides = "16 or 32" if spec.dilatable else "32"
+        raise ModelError(f"output_stride is {output_stride!r}; backbone '{name}' has {strides}")
+    if num_classes and not spec.classifies:
+        fitting = ", ".join(name for name, other in sorted(BACKBONES.items()) if other.classifies)
+        raise ModelError(f"backbone '{name}' has no classifier here, timm trains it; use {fitting}")
 
 
 def why_unfit(backbone: str, decoder: str) -> str | None:
