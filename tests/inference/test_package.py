@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from roadseg.errors import ModelFileError
-from roadseg.inference.package import read_model_file, write_model_file
+from roadseg.inference.package import parse_architecture, read_model_file, write_model_file
 
 
 def rewrite(path, target, *, header=None, tensors=None, key="roadseg"):
@@ -126,3 +126,11 @@ def test_another_file_ending_is_refused(model_file):
     model = read_model_file(model_file)
     with pytest.raises(ModelFileError, match="a model file ends in .safetensors; 'model.bin' does not"):
         write_model_file("model.bin", model.header, model.tensors)
+
+
+def test_an_architecture_from_before_backbones_had_options_is_the_plain_one():
+    data = {"backbone": "twins_svt_nano", "decoder": "linear_concat", "num_classes": 3, "options": {"width": 16}}
+    assert parse_architecture(data).backbone_options == {}
+    assert parse_architecture({**data, "backbone_options": {"padding": "mask"}}).backbone_options == {"padding": "mask"}
+    with pytest.raises(TypeError, match="where a dict is expected"):
+        parse_architecture({**data, "backbone_options": ["padding"]})
