@@ -4,7 +4,7 @@ A backbone is an `nn.Module` that takes normalised images (B, 3, H, W) of any si
 whose sides are rounded up, and has `out_channels`, their channel counts, and `set_grad_checkpointing`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -63,15 +63,15 @@ class BackboneSpec(Protocol):
         options: Mapping[str, Any] | None = None,
         weights: Mapping[str, Tensor] | None = None,
     ) -> nn.Module:
-        """Make the backbone; `weights` have the names and shapes of `shapes`."""
+        """Make the backbone; `weights` have the names and shapes of its state dict."""
         ...
 
-    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
-        """Names and shapes of the weights that `build` takes."""
-        ...
+    def optional(self, names: Collection[str]) -> tuple[str, ...]:
+        """Prefixes of weights that a file may lack, or that may be in it without a place here.
 
-    def optional(self, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        """Prefixes of the names of weights that a file may lack, or that may be in it without a place here."""
+        Args:
+            names: of the weights that the backbone has.
+        """
         ...
 
 
@@ -102,11 +102,7 @@ class OwnSpec:
         """Make the backbone; its output stride is 32, as the zoo has checked."""
         return _loaded(self.make(options or {}, drop_path_rate, num_classes), weights)
 
-    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
-        """Names and shapes of its weights."""
-        return _shapes(self, num_classes, options)
-
-    def optional(self, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def optional(self, names: Collection[str]) -> tuple[str, ...]:
         """The classifier."""
         return self.classifier_prefixes
 
@@ -143,13 +139,9 @@ class TimmSpec:
         )
         return _loaded(backbone, weights)
 
-    def shapes(self, *, num_classes: int = 0, options: Mapping[str, Any] | None = None) -> dict[str, torch.Size]:
-        """Names and shapes of its weights."""
-        return _shapes(self, num_classes, options)
-
-    def optional(self, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    def optional(self, names: Collection[str]) -> tuple[str, ...]:
         """What only timm's whole network has, such as its classifier, and what an option has added."""
-        return tuple(set(timm_shapes(self.timm_name)) ^ set(self.shapes(options=options)))
+        return tuple(set(timm_shapes(self.timm_name)) ^ set(names))
 
 
 def _loaded(backbone: nn.Module, weights: Mapping[str, Tensor] | None) -> nn.Module:
@@ -158,7 +150,8 @@ def _loaded(backbone: nn.Module, weights: Mapping[str, Tensor] | None) -> nn.Mod
     return backbone
 
 
-def _shapes(spec: BackboneSpec, num_classes: int, options: Mapping[str, Any] | None) -> dict[str, torch.Size]:
+def shapes_of(spec: BackboneSpec, num_classes: int, options: Mapping[str, Any] | None) -> dict[str, torch.Size]:
+    """Names and shapes of a backbone's weights, without memory for them."""
     with torch.device("meta"):
         backbone = spec.build(num_classes=num_classes, options=options)
     return {name: tensor.shape for name, tensor in backbone.state_dict().items()}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from roadseg.errors import ModelError
-from roadseg.models.backbones import BACKBONES, BackboneSpec
+from roadseg.models.backbones import BACKBONES, BackboneSpec, shapes_of
 from roadseg.models.decoders.linear_concat import LinearConcatDecoder
 from roadseg.models.decoders.smp import deeplabv3plus, fpn, upernet
 from roadseg.models.segmenter import IMAGENET_MEAN, IMAGENET_STD, Classifier, Segmenter
@@ -226,8 +226,8 @@ def _weights(
                 f"nobody has published ImageNet weights for '{name}'; give a file, or set pretrained to false"
             )
         pretrained = spec.public.hub_name
-    shapes = spec.shapes(num_classes=num_classes, options=options)
-    return match_weights(read_weights(pretrained), shapes, source=str(pretrained), optional=spec.optional(options))
+    shapes = shapes_of(spec, num_classes, options)
+    return match_weights(read_weights(pretrained), shapes, source=str(pretrained), optional=spec.optional(shapes))
 
 
 def _check_names(kind: str, name: str, known: Sequence[str], options: Mapping[str, Any] | None) -> None:

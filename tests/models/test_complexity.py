@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import roadseg
 from benchmarks.complexity import markdown, mmsegmentation_upernet
 from roadseg.errors import ConfigError, ModelError
-from roadseg.models.backbones import BACKBONES
+from roadseg.models.backbones import BACKBONES, shapes_of
 from roadseg.models.complexity import ATTENTION_PRODUCTS, LARGEST_SIDE_PX, count_macs, count_parameters, macs_by_part
 from roadseg.models.table import count_models, count_parts, models_text, parse_size, support_table
 from roadseg.models.zoo import DECODERS, build_backbone, build_classifier, build_model, why_unfit
@@ -248,7 +248,7 @@ def test_the_page_lists_all_options_and_licences():
 def test_the_pages_examples_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
-    shapes = BACKBONES["twins_svt_small"].shapes(num_classes=1000)
+    shapes = shapes_of(BACKBONES["twins_svt_small"], 1000, None)
     torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, "weights/alt_gvt_small.pth")
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, {})
