@@ -8,12 +8,15 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
 from roadseg.data.sampling import derive_seed
 from roadseg.errors import ConfigError, TaxonomyError
-from roadseg.losses import cross_entropy
-from roadseg.metrics.confusion import ConfusionMatrix, iou_per_class, miou, pixel_accuracy
+from roadseg.label_sets import LabelSets
+from roadseg.losses import LabelSetCrossEntropy
+from roadseg.metrics.confusion import ConfusionMatrix
+from roadseg.metrics.regions import accuracy, coarsest_regions, region_iou
 from roadseg.models.zoo import build_model, check_options
 from roadseg.provenance import software_versions
 from roadseg.schedules import warmup_poly
@@ -40,6 +43,8 @@ class SegmentationTask(LightningModule):
         warmup_steps: steps of linear warm-up.
         poly_power: exponent of the decay that follows.
         class_weights: class name to loss weight; classes not named have 1.
+        label_smoothing: share of the loss that pulls towards all classes alike.
+        label_sets: meaning of the ids in masks; the command line takes it from the data. None: every id is a class.
         seed: of dropout and stochastic depth; the command line takes it from seed_everything.
 
     Raises:
@@ -63,9 +68,13 @@ class SegmentationTask(LightningModule):
         warmup_steps: int = 1500,
         poly_power: float = 0.9,
         class_weights: dict[str, float] | None = None,
+        label_smoothing: float = 0.0,
+        label_sets: LabelSets | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"model.label_smoothing is {label_smoothing}; use 0 up to, but not, 1")
         _check_above_zero(lr=lr, decoder_lr_multiple=decoder_lr_multiple, poly_power=poly_power)
         _check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
         self.taxonomy = taxonomy
@@ -87,6 +96,7 @@ class SegmentationTask(LightningModule):
             "warmup_steps": warmup_steps,
             "poly_power": poly_power,
             "class_weights": dict(class_weights or {}),
+            "label_smoothing": label_smoothing,
             "seed": seed,
         }
         check_options(backbone, decoder, backbone_options, decoder_options)
@@ -103,10 +113,13 @@ class SegmentationTask(LightningModule):
         if features.load_report is not None:
             rank_zero_info(f"backbone: {features.load_report}")
         features.set_grad_checkpointing(grad_checkpointing)
-        self.register_buffer("class_weights", _weights(class_weights, taxonomy), persistent=False)
+        self.label_sets = label_sets or LabelSets(taxonomy)
+        self.loss = LabelSetCrossEntropy(self.label_sets, _weights(class_weights, taxonomy), label_smoothing)
         self._scores: dict[str, float] = {}
         """Of the last validation, with the epoch and step after which it was run."""
-        self._confusion = {stage: ConfusionMatrix(len(taxonomy)) for stage in ("val", "test")}
+        self._confusion = {
+            stage: ConfusionMatrix(len(taxonomy), len(self.label_sets)) for stage in ("val", "test")
+        }
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C, H, W) of images (B, 3, H, W) RGB in 0..255."""
@@ -118,7 +131,7 @@ class SegmentationTask(LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        loss = cross_entropy(self(batch["image"]), batch["mask"], self.class_weights)
+        loss = self.loss(self(batch["image"]), batch["mask"])
         if self.global_step % self.trainer.log_every_n_steps == 0:  # a GPU waits for the answer
             self._refuse_divergence(loss)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
@@ -196,8 +209,10 @@ class SegmentationTask(LightningModule):
             )
 
     def _count(self, stage: str, batch: Mapping[str, Any]) -> None:
-        logits = self._full_precision_logits(batch["image"])
-        self._confusion[stage].update(logits.argmax(1), batch["mask"])
+        logits, mask = self._full_precision_logits(batch["image"]), batch["mask"]
+        if logits.shape[2:] != mask.shape[1:]:  # the frames are segmented at another scale; the labels' own is scored
+            logits = F.interpolate(logits, mask.shape[1:], mode="bilinear")
+        self._confusion[stage].update(logits.argmax(1), mask)
 
     def _full_precision_logits(self, image: Tensor) -> Tensor:
         """Logits in float32, also where training runs in bf16: scores are those of the model as it will be served."""
@@ -205,16 +220,23 @@ class SegmentationTask(LightningModule):
             return self(image)
 
     def _log_scores(self, stage: str) -> None:
-        counts = self._confusion[stage].summed()
-        scores = {f"{stage}/miou": miou(counts), f"{stage}/accuracy": pixel_accuracy(counts)}
-        for name, iou in zip(self.taxonomy.names, iou_per_class(counts).tolist(), strict=True):
-            if not math.isnan(iou):  # the class occurs nowhere
-                scores[f"{stage}/iou/{name}"] = iou
+        scores = {f"{stage}/{name}": score for name, score in self._scores_of(self._confusion[stage].summed()).items()}
         # The counts are those of all processes already; the mean that sync_dist takes over equal values is harmless.
         for name, score in scores.items():
             self.log(name, score, prog_bar=name.endswith("/miou"), sync_dist=self.trainer.world_size > 1)
         if stage == "val" and not self.trainer.sanity_checking:
             self._scores = {"epoch": self.current_epoch, "global_step": self.global_step, **scores}
+
+    def _scores_of(self, counts: Tensor) -> dict[str, float]:
+        """Scores from (N, C) counts; a class that occurs nowhere, or that the labels cannot tell, has none."""
+        iou, names = region_iou(counts, self.label_sets), self.label_sets.names
+        coarsest = coarsest_regions(counts, self.label_sets)
+        merged = [i for i in coarsest if i >= len(self.taxonomy)]
+        shown = [i for i in [*range(len(self.taxonomy)), *merged] if not iou[i].isnan()]
+        scores = {"miou": float(iou[: len(self.taxonomy)].nanmean()), "accuracy": accuracy(counts, self.label_sets)}
+        if merged:
+            scores["miou_merged"] = float(iou[coarsest].mean())
+        return scores | {f"iou/{names[i]}": float(iou[i]) for i in shown}
 
     def _describe_data(self) -> dict[str, Any]:
         data = getattr(self._trainer, "datamodule", None)

@@ -31,7 +31,7 @@ class TaskSpec:
     Attributes:
         model: the LightningModule.
         data: its data module.
-        classes: the data module's attribute, and the model's argument, that hold the classes.
+        from_data: attributes of the data module, and arguments of the model, that tell the classes.
         monitor: the score; the checkpoint with the highest is the best.
         commands: what can be done.
         example: a recipe, for messages.
@@ -39,7 +39,7 @@ class TaskSpec:
 
     model: type[LightningModule]
     data: type[LightningDataModule]
-    classes: str
+    from_data: tuple[str, ...]
     monitor: str
     commands: tuple[str, ...]
     example: str
@@ -49,7 +49,7 @@ TASKS = {
     "segmentation": TaskSpec(
         SegmentationTask,
         RoadDataModule,
-        "taxonomy",
+        ("taxonomy", "label_sets"),
         "val/miou",
         ("fit", "validate", "test", "predict"),
         "configs/roadseg.yaml",
@@ -57,7 +57,7 @@ TASKS = {
     "classification": TaskSpec(
         ClassificationTask,
         ImageFolderDataModule,
-        "class_names",
+        ("class_names",),
         "val/top1",
         ("fit", "validate"),
         "configs/pretrain.yaml",
@@ -115,8 +115,8 @@ class RoadsegCLI(LightningCLI):
         parser.add_argument(
             "--name", default=None, help="Name of the run's log folder; the config file's name if null."
         )
-        classes = self._spec.classes
-        parser.link_arguments(f"data.{classes}", f"model.{classes}", apply_on="instantiate")
+        for attribute in self._spec.from_data:
+            parser.link_arguments(f"data.{attribute}", f"model.{attribute}", apply_on="instantiate")
         parser.add_lightning_class_args(RampedEMA, "ema")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_best")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint_last")

@@ -1,4 +1,4 @@
-"""The confusion matrix of a split, and the scores that follow from it."""
+"""The confusion matrix of a split."""
 
 import torch
 from torch import Tensor, distributed
@@ -14,11 +14,12 @@ class ConfusionMatrix:
 
     Args:
         num_classes: C.
+        num_labels: N, ids that the truth may hold; more than C where labels are sets of classes. C if not given.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, num_labels: int | None = None) -> None:
         self.num_classes = num_classes
-        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.counts = torch.zeros(num_labels or num_classes, num_classes, dtype=torch.int64)
 
     def reset(self) -> None:
         """Forget everything counted."""
@@ -29,39 +30,18 @@ class ConfusionMatrix:
 
         Args:
             predicted: class ids, any shape, integers in 0..C-1.
-            truth: class ids of the same shape; 255 is ignored.
+            truth: label ids of the same shape, integers in 0..N-1; 255 is ignored.
         """
         labelled = truth != IGNORE_INDEX
         pairs = truth[labelled].long() * self.num_classes + predicted[labelled].long()
-        counts = torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.counts)
+        counts = torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
         self.counts = self.counts.to(counts.device) + counts
 
     def summed(self) -> Tensor:
-        """(C, C) int64 counts [truth, prediction] of all processes together. Collective: every process calls it."""
+        """(N, C) int64 counts [truth, prediction] of all processes together. Collective: every process calls it."""
         counts = self.counts.clone()
         if distributed.is_available() and distributed.is_initialized():
             device = torch.device("cuda") if distributed.get_backend() == "nccl" else torch.device("cpu")
             counts = counts.to(device)
             distributed.all_reduce(counts)
         return counts.cpu()
-
-
-def iou_per_class(counts: Tensor) -> Tensor:
-    """Intersection over union of each class, from (C, C) counts [truth, prediction].
-
-    Returns:
-        (C,) float64; NaN for a class that neither truth nor prediction has.
-    """
-    hits = counts.diagonal().double()
-    union = counts.sum(0).double() + counts.sum(1).double() - hits
-    return torch.where(union > 0, hits / union, torch.nan)
-
-
-def miou(counts: Tensor) -> float:
-    """Mean IoU over the classes that occur in truth or prediction; NaN when nothing was counted."""
-    return float(iou_per_class(counts).nanmean())
-
-
-def pixel_accuracy(counts: Tensor) -> float:
-    """Share of the labelled pixels that are right; NaN when nothing was counted."""
-    return float(counts.diagonal().sum().double() / counts.sum().double())
