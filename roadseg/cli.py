@@ -3,9 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 
 import roadseg
+from roadseg.data_commands import add_data_commands
 from roadseg.errors import ConfigError, RoadsegError, name_missing_extra
 
 TRAINING_COMMANDS = {
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=summary, add_help=False)
     for add in (_add_package, _add_segment, _add_models, _add_serve):
         add(commands)
+    _add_data(commands)
     return parser
 
 
@@ -94,6 +97,12 @@ def _command(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("data", help="look at data before training on it: get, audit, coverage, split, shard")
+    below = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    add_data_commands(partial(_command, below))
 
 
 def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -173,6 +182,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="FILE", help="model file (.safetensors)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto, which is f32)")
+    parser.add_argument(
+        "--ignore-regions",
+        metavar="FILE",
+        help="YAML list of polygons that masks leave out, such as the car's own hood",
+    )
 
 
 def _package(args: argparse.Namespace) -> int:
@@ -188,11 +202,13 @@ def _package(args: argparse.Namespace) -> int:
 def _segment(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from roadseg.ignore_regions import load_regions
     from roadseg.inference.files import plan_files, segment_files
     from roadseg.inference.predictor import load_predictor
 
     jobs = plan_files(args.images, args.output, overlay=args.overlay)
-    predictor = load_predictor(args.model, precision=args.precision, device=args.device)
+    regions = load_regions(args.ignore_regions) if args.ignore_regions else None
+    predictor = load_predictor(args.model, precision=args.precision, device=args.device, ignore_regions=regions)
     outcomes = segment_files(predictor, jobs, overlay=args.overlay, orientation=args.orientation)
     failed = 0
     for outcome in tqdm(outcomes, total=len(jobs), unit="image", disable=None):
@@ -229,5 +245,12 @@ def _models(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     # Named by an import string: the service imports roadseg, never the reverse.
     serve = import_module("roadseg_service.serve").main
-    serve(model=args.model, host=args.host, port=args.port, device=args.device, precision=args.precision)
+    serve(
+        model=args.model,
+        host=args.host,
+        port=args.port,
+        device=args.device,
+        precision=args.precision,
+        ignore_regions=args.ignore_regions,
+    )
     return 0

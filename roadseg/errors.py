@@ -77,6 +77,8 @@ _EXTRA_OF = {
     "albumentations": "train",
     "torchmetrics": "train",
     "tensorboard": "train",
+    "webdataset": "stream",
+    "braceexpand": "stream",
     "fastapi": "serve",
     "starlette": "serve",
     "uvicorn": "serve",

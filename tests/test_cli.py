@@ -29,7 +29,7 @@ def test_help_lists_every_command_with_its_purpose(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     shown = capsys.readouterr().out
-    for name in (*TRAINING_COMMANDS, "package", "segment", "models", "serve"):
+    for name in (*TRAINING_COMMANDS, "package", "segment", "models", "serve", "data"):
         assert f"\n    {name} " in shown
 
 

@@ -11,6 +11,7 @@ from roadseg.classification.task import ClassificationTask
 from roadseg.cli import lightning_main
 from roadseg.task import SegmentationTask
 from tests.classification.pictures import write_pictures
+from tests.data.mixtures import write_coarse, write_fine
 
 CONFIGS = Path(roadseg.__file__).parents[1] / "configs"
 PRETRAINING = CONFIGS / "pretrain.yaml"
@@ -18,11 +19,14 @@ RECIPES = sorted(set(CONFIGS.glob("*.yaml")) - {PRETRAINING})
 
 
 def test_the_recipes_that_the_documentation_names_exist():
-    assert {"roadseg", "nano", "deeplabv3plus", "demo", "pretrain"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert {"roadseg", "nano", "deeplabv3plus", "demo", "pretrain", "camvid_mixture"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains_as_it_is_written(path, camvid_root, tmp_path, monkeypatch):
+    for name in ("0006R0_f0", "0006R0_f1", "0016E5_0", "0016E5_1"):  # the drives that the mixture knows
+        write_coarse(camvid_root, "train", name)
+        write_fine(camvid_root, name)
     monkeypatch.setenv("ROADSEG_DATA", str(camvid_root))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lightning"])

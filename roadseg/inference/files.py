@@ -14,10 +14,17 @@ from roadseg.inference.result import SegmentationResult, encode_png, write_whole
 
 @dataclass(frozen=True)
 class FileJob:
-    """An image file and the mask to write for it; the overlay lies beside the mask."""
+    """An image file and the mask to write for it; the overlay lies beside the mask.
+
+    Attributes:
+        image: the file.
+        mask: where the mask is written.
+        name: the frame's name for the patterns of ignore regions; by default the file's, without ending.
+    """
 
     image: Path
     mask: Path
+    name: str | None = None
 
     @property
     def overlay(self) -> Path:
@@ -43,7 +50,8 @@ def plan_files(sources: Sequence[str | Path], output: str | Path, *, overlay: bo
         overlay: whether overlays are written too.
 
     Returns:
-        One job an image; an image that is named twice has one.
+        One job an image; an image that is named twice has one. Its name is its path below the folder that was searched,
+        without ending.
 
     Raises:
         DataError: when a source does not exist or a folder holds no image.
@@ -56,7 +64,8 @@ def plan_files(sources: Sequence[str | Path], output: str | Path, *, overlay: bo
     for source in map(Path, sources):
         folder = source if source.is_dir() else source.parent
         for image in find_images([source]):
-            jobs.append(FileJob(image, (Path(output) / image.relative_to(folder)).with_suffix(".png")))
+            inside = image.relative_to(folder)
+            jobs.append(FileJob(image, (Path(output) / inside).with_suffix(".png"), inside.with_suffix("").as_posix()))
     jobs = list(dict.fromkeys(jobs))
     _refuse_clashes(jobs, overlay)
     return jobs
@@ -78,7 +87,7 @@ def segment_files(
     """
     for job in jobs:
         try:
-            result = predictor(job.image, orientation=orientation)
+            result = predictor(job.image, orientation=orientation, name=job.name)
         except RoadsegError as error:
             yield FileOutcome(job, error=error)
             continue

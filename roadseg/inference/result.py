@@ -20,7 +20,7 @@ class SegmentationResult:
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the raster that the mask belongs to.
-        mask: (H, W) uint8, class ids of `taxonomy`.
+        mask: (H, W) uint8, class ids of `taxonomy`; 255 in ignore regions.
         taxonomy: the classes.
         model_digest: SHA-256 of the model file, in hexadecimal.
         confidence: (H, W) float32 in 0..1, the probability of the chosen class; None unless asked for.

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from roadseg import __version__
+from roadseg.ignore_regions import load_regions
 from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg_service import openapi
 from roadseg_service.limits import BodyLimit
@@ -68,4 +69,10 @@ def create_app(settings: ServiceSettings, load: Callable[[], Predictor] | None =
 
 
 def _load(settings: ServiceSettings) -> Predictor:
-    return load_predictor(settings.model, engine=settings.engine, precision=settings.precision, device=settings.device)
+    return load_predictor(
+        settings.model,
+        engine=settings.engine,
+        precision=settings.precision,
+        device=settings.device,
+        ignore_regions=load_regions(settings.ignore_regions) if settings.ignore_regions else None,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from roadseg.errors import ConfigError, EngineError, name_missing_extra
+from roadseg.ignore_regions import load_regions
 from roadseg.inference.engines import ENGINES, PRECISIONS
 from roadseg.inference.package import read_model_file
 from roadseg_service.app import create_app
@@ -38,13 +39,15 @@ def run(settings: ServiceSettings) -> None:
     """Serve until told to stop (SIGINT or SIGTERM), then let running requests finish.
 
     Raises:
-        ConfigError: when the address cannot be listened on.
+        ConfigError: when the address cannot be listened on, or the file of ignore regions is wrong.
         EngineError: when engine, precision or device is unknown or unavailable.
         ModelFileError: when there is no such model file, or it is not one.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # What is wrong ends the start here; the server would answer 503 for ever.
     read_model_file(settings.model)
+    if settings.ignore_regions:
+        load_regions(settings.ignore_regions)
     check_engine(settings)
     listener = listen(settings.host, settings.port)
     print(f"roadseg: serving {settings.model} on {url_of(listener)}", flush=True)

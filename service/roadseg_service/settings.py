@@ -26,6 +26,7 @@ class ServiceSettings(BaseSettings):
         engine: as `roadseg.load_predictor` takes it.
         precision: as `roadseg.load_predictor` takes it.
         device: as `roadseg.load_predictor` takes it.
+        ignore_regions: path of a YAML file with the regions that masks leave out; see `roadseg.ignore_regions`.
         max_body_bytes: largest request body.
         max_pixels: largest width x height of an image, checked before it is decoded.
         max_queued: requests that are held at once, uploading, waiting or running; one more is answered 429.
@@ -44,6 +45,7 @@ class ServiceSettings(BaseSettings):
     engine: str = "auto"
     precision: str = "auto"
     device: str = "auto"
+    ignore_regions: str | None = None
     max_body_bytes: int = Field(32 * MIB, gt=0)
     max_pixels: int = Field(50_000_000, gt=0, le=MAX_PIXELS)
     max_queued: int = Field(64, gt=0)
