@@ -2,9 +2,9 @@
 
     python -m benchmarks.label_sets --output benchmarks/results/label_sets.json
 
-The masks are those of procedural scenes; for the sets, their labels are read as CamVid's eleven classes say them (road
-or lane marking, building or wall, sign or light), and as Cityscapes says them in hdmap-lanes, where "road" is any of ten classes. The
-network, optimizer and precision are those of configs/nano.yaml.
+The masks are those of procedural scenes; for the sets, their labels are read as CamVid's eleven classes say them
+(road or lane marking, building or wall, sign or light), and as Cityscapes says them in hdmap-lanes, where "road" is
+any of ten classes. The network, optimizer and precision are those of configs/nano.yaml.
 """
 
 import argparse

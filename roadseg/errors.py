@@ -77,6 +77,7 @@ _EXTRA_OF = {
     "albumentations": "train",
     "torchmetrics": "train",
     "tensorboard": "train",
+    "matplotlib": "train",
     "webdataset": "stream",
     "braceexpand": "stream",
     "fastapi": "serve",

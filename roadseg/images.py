@@ -47,7 +47,13 @@ class DecodedImage:
 
 
 def decode_image(
-    data: bytes, *, orientation: Orientation = "displayed", max_pixels: int = MAX_PIXELS, name: str = "image"
+    data: bytes,
+    *,
+    orientation: Orientation = "displayed",
+    max_pixels: int = MAX_PIXELS,
+    name: str = "image",
+    reduction: int = 1,
+    box: tuple[int, int, int, int] | None = None,
 ) -> DecodedImage:
     """Decode a JPEG, PNG or WebP still image; the format is told by the bytes, never by a name.
 
@@ -59,23 +65,22 @@ def decode_image(
         orientation: whether the EXIF orientation is applied.
         max_pixels: bound on width x height, checked before anything is decoded.
         name: what to call the image in an error.
+        reduction: see `roadseg.jpeg_parts.read_reduced_image`.
+        box: see `roadseg.jpeg_parts.read_image_part`; the whole image if not given.
 
     Raises:
         UnsupportedImageError: not JPEG, PNG or WebP, or an animation.
         ImageTooLargeError: more pixels than `max_pixels`.
         CorruptImageError: truncated or damaged.
+        DataError: the box is not inside the image.
         ValueError: `orientation` is neither of the two.
     """
     if orientation not in get_args(Orientation):
         raise ValueError(f"orientation is {orientation!r}; use 'displayed' or 'stored'")
-    image = _open(data, name)
-    _refuse_large(image, max_pixels, name)
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise UnsupportedImageError(
-            f"{name} is an animation of {getattr(image, 'n_frames', 'some')} frames; send one still image"
-        )
-    pixels, tag = _load(image, orientation, name)
-    return DecodedImage(pixels, "JPEG" if image.format == "MPO" else str(image.format), tag, orientation)
+    image = _open_still(data, max_pixels, name)
+    box = _reduce(image, reduction, box, name)
+    pixels, tag = _load(image, orientation, name, box)
+    return DecodedImage(pixels, _kind(image), tag, orientation)
 
 
 def read_image(
@@ -87,7 +92,23 @@ def read_image(
         DataError: when the file cannot be read at all.
         ImageError: as `decode_image` raises it, with the path in the message.
     """
-    return decode_image(_read_bytes(Path(path)), orientation=orientation, max_pixels=max_pixels, name=str(path))
+    return decode_image(read_bytes(Path(path)), orientation=orientation, max_pixels=max_pixels, name=str(path))
+
+
+def read_image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of an image file as stored, from its header alone.
+
+    Raises:
+        DataError: when the file cannot be read at all.
+        ImageError: when it is not an image, or its header is damaged.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except Exception:  # the careful way finds the words for what is wrong
+        data = read_bytes(Path(path))
+        image = _open(data, str(path))
+        return image.height, image.width
 
 
 def image_from_pil(image: Image.Image, *, orientation: Orientation = "displayed") -> DecodedImage:
@@ -142,7 +163,12 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        DataError: when it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -162,6 +188,36 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise
     except Exception as error:  # a decoder fed with hostile bytes may raise anything
         raise CorruptImageError(f"{name} is damaged: {error}") from error
+
+
+def _open_still(data: bytes, max_pixels: int, name: str) -> Image.Image:
+    image = _open(data, name)
+    _refuse_large(image, max_pixels, name)
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise UnsupportedImageError(
+            f"{name} is an animation of {getattr(image, 'n_frames', 'some')} frames; send one still image"
+        )
+    return image
+
+
+def _reduce(
+    image: Image.Image, reduction: int, box: tuple[int, int, int, int] | None, name: str
+) -> tuple[int, int, int, int] | None:
+    """Have an image decoded at a part of its size, if it can be; gives (left, top, right, bottom) of the box there."""
+    width, height = image.size
+    top, left, bottom, right = box or (0, 0, height, width)
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise DataError(
+            f"{name} is {width}x{height} (width x height), and has no part {[top, left, bottom, right]}; read its size again"
+        )
+    if reduction > 1:
+        image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
+    factor = reduction if image.size != (width, height) else 1
+    return None if box is None else (left // factor, top // factor, right // factor, bottom // factor)
+
+
+def _kind(image: Image.Image) -> str:
+    return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def _unidentified(data: bytes, name: str) -> CorruptImageError | UnsupportedImageError:
@@ -186,10 +242,13 @@ def _refuse_large(image: Image.Image, max_pixels: int, name: str) -> None:
         )
 
 
-def _load(image: Image.Image, orientation: Orientation, name: str) -> tuple[npt.NDArray[np.uint8], int]:
+def _load(
+    image: Image.Image, orientation: Orientation, name: str, box: tuple[int, int, int, int] | None = None
+) -> tuple[npt.NDArray[np.uint8], int]:
     try:
         image.load()
         tag = _exif_orientation(image)
+        image = image.crop(box) if box and box != (0, 0, *image.size) else image
         rgb = _to_rgb(image)
         if orientation == "displayed" and tag != 1:
             rgb = np.ascontiguousarray(np.asarray(_transpose(Image.fromarray(rgb), tag)))
@@ -214,6 +273,8 @@ def _transpose(image: Image.Image, tag: int) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode == "RGB":
+        return np.array(image)  # nearly every frame; converting would copy it once more
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips at 255; the high byte keeps the picture, as it does for 16-bit RGB.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,23 +1,24 @@
 """Losses on logits (B, C, H, W) and masks (B, H, W) of set ids.
 
-A mask's id stands for a set S of classes, one of which the pixel has (`roadseg.label_sets`); an empty set is ignored. What
-follows defines every term for such labels, overlapping ones too. With p = softmax(logits), P_S = sum over c in S of p_c,
-and sets of one class each, all of it is the usual definition.
+A mask's id stands for a set S of classes, one of which the pixel has (`roadseg.label_sets`); an empty set is ignored.
+What follows defines every term for such labels, overlapping ones too. With p = softmax(logits), P_S = sum over c in S
+of p_c, and sets of one class each, all of it is the usual definition.
 
 *Cross-entropy*: -log P_S, the negative log-likelihood of what the label says. Its gradient with regard to logit c is
 p_c - [c in S] p_c / P_S: the members share the pull in the proportions that the network itself believes in.
 
-*Class weights*: w(S) = min over c in S of w_c. Weights raise classes that are rare; a label that may mean a common class
-does not say that the pixel is of a rare one. The loss of a batch is sum_i w(S_i) l_i / sum_i w(S_i).
+*Class weights*: w(S) = min over c in S of w_c. Weights raise classes that are rare; a label that may mean a common
+class does not say that the pixel is of a rare one. The loss of a batch is sum_i w(S_i) l_i / sum_i w(S_i).
 
-*Label smoothing*: (1 - e) (-log P_S) + e / C sum over c of (-log p_c): the uniform part knows no sets. With class weights the
-first part is weighed by w(S), the terms of the second by w_c, and the whole is divided by sum_i w(S_i), as torch does.
+*Label smoothing*: (1 - e) (-log P_S) + e / C sum over c of (-log p_c): the uniform part knows no sets. With class
+weights the first part is weighed by w(S), the terms of the second by w_c, and the whole is divided by sum_i w(S_i),
+as torch does.
 
-*Region losses* (Dice, Lovasz, boundary terms) compare, region by region, a prediction and a truth per pixel. Each set S that
-occurs in a batch has a region, with prediction P_S. Its truth at a pixel labelled T is 1 if T is a subset of S, 0 if T and S
-share no class; where they overlap without inclusion the label does not say, and the pixel is left out of this region. The loss
-is the mean over the regions. So a pixel {road, lane_marking} is outside `building`, inside {road, lane_marking}, and says nothing
-about `lane_marking` alone. `region_targets` gives the truths.
+*Region losses* (Dice, Lovasz, boundary terms) compare, region by region, a prediction and a truth per pixel. Each set
+S that occurs in a batch has a region, with prediction P_S. Its truth at a pixel labelled T is 1 if T is a subset of
+S, 0 if T and S share no class; where they overlap without inclusion the label does not say, and the pixel is left out
+of this region. The loss is the mean over the regions. So a pixel {road, lane_marking} is outside `building`, inside
+{road, lane_marking}, and says nothing about `lane_marking` alone. `region_targets` gives the truths.
 """
 
 from typing import Any
@@ -97,8 +98,8 @@ class _SetNegativeLogLikelihood(torch.autograd.Function):
     """(B, H, W) of -log P_S, by log-sum-exp over the set's log-probabilities; finite, but of no meaning, where ignored.
 
     By hand, because autograd would keep, and fill with zeros, a (B, C, H, W) tensor for each member of the largest set.
-    The work grows with the sizes of the pixels' own sets: second members are looked up only where there are two, and so on.
-    `slots` (m, 256) lists the members of each set id; `sizes` (256,) says how many it has.
+    The work grows with the sizes of the pixels' own sets: second members are looked up only where there are two, and
+    so on. `slots` (m, 256) lists the members of each set id; `sizes` (256,) says how many it has.
     """
 
     @staticmethod

@@ -117,9 +117,7 @@ class SegmentationTask(LightningModule):
         self.loss = LabelSetCrossEntropy(self.label_sets, _weights(class_weights, taxonomy), label_smoothing)
         self._scores: dict[str, float] = {}
         """Of the last validation, with the epoch and step after which it was run."""
-        self._confusion = {
-            stage: ConfusionMatrix(len(taxonomy), len(self.label_sets)) for stage in ("val", "test")
-        }
+        self._confusion = {stage: ConfusionMatrix(len(taxonomy), len(self.label_sets)) for stage in ("val", "test")}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C, H, W) of images (B, 3, H, W) RGB in 0..255."""

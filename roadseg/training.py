@@ -205,7 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ConfigError: when an argument or a key of the YAML file is unknown or has a value of the wrong kind.
     """
     # Lightning looks for a state in the loader; here the data module holds it, and its sampler goes on where it
-    # stopped. warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+    # stopped.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     arguments = sys.argv[1:] if argv is None else list(argv)
     task = chosen_task(arguments, TASKS, default="segmentation")
     try:

@@ -63,7 +63,8 @@ def test_sets_of_one_class_are_plain_cross_entropy(weights, smoothing, with_merg
     tensor = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     expected = F.cross_entropy(logits, mask, tensor, ignore_index=255, label_smoothing=smoothing)
     sets = SETS if with_merged_ids else LabelSets(TAXONOMY)
-    assert float(LabelSetCrossEntropy(sets, tensor, smoothing)(logits, mask)) == pytest.approx(float(expected), rel=1e-12)
+    loss = LabelSetCrossEntropy(sets, tensor, smoothing)(logits, mask)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -74,7 +75,7 @@ def test_gradients_are_right(smoothing):
 
 
 def test_the_members_share_the_pull_as_the_network_believes():
-    """d loss / d z_c = p_c - [c in S] p_c / P_S."""
+    """The gradient is d loss / d z_c = p_c - [c in S] p_c / P_S."""
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5], dtype=torch.float64).view(1, 5, 1, 1).requires_grad_()
     LabelSetCrossEntropy(SETS)(logits, torch.full((1, 1, 1), SETS.id_of([0, 1]))).backward()
     p = torch.softmax(logits.detach().flatten(), 0)

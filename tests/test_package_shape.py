@@ -31,7 +31,7 @@ def modules_after(code: str) -> set[str]:
         ("import roadseg.inference.files, roadseg.inference.package", {"torch", "lightning", "albumentations"}),
         ("import roadseg.inference.torch_engine, roadseg.models.zoo", {"lightning", "albumentations"}),
         (
-            "import roadseg.data.synthetic; from roadseg.data import CamVidDataset",
+            "import roadseg.data.synthetic; from roadseg.data import open_frames",
             {"torch", "lightning", "albumentations"},
         ),
         ("from roadseg.cli import _parser; _parser().format_help()", {"torch", "lightning", "numpy", "cv2"}),

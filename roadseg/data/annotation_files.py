@@ -16,7 +16,6 @@ from roadseg.data.listing import by_key, find_files
 from roadseg.data.own_classes import SPLIT_OF, Drives, cut_split
 from roadseg.errors import ConfigError, DataError
 
-
 _LISTED = 5
 
 

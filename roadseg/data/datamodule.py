@@ -1,81 +1,59 @@
-"""The data module: from a dataset's name to the loaders that Lightning runs."""
+"""The data module: from the names of datasets to the loaders that Lightning runs."""
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import cv2
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from roadseg.data.camvid import CamVidDataset
-from roadseg.data.sampling import EpochSampler, UnpaddedSampler
-from roadseg.data.synthetic import SYNTHETIC_TAXONOMY, SyntheticRoadDataset
-from roadseg.data.transforms import train_transform
-from roadseg.data.views import EvaluationView, ImageView, RoadDataset, TrainView, collate
-from roadseg.errors import ConfigError
+from roadseg.audit.waivers import Waivers
+from roadseg.data.assignment import count_frames, shared_drives
+from roadseg.data.dataset_config import DatasetConfig, check_configs, native_taxonomy
+from roadseg.data.mapped import MixedFrames
+from roadseg.data.mixture import OpenedData, label_sets_of, open_data, tables_of
+from roadseg.data.sampling import EpochSampler, Part, UnpaddedSampler
+from roadseg.data.splitting import DriveSplit, read_split
+from roadseg.data.transforms import Augmentation, Mix
+from roadseg.data.views import EvaluationView, ImageView, TrainView, collate
+from roadseg.data.workers import prepare_worker
+from roadseg.errors import ConfigError, DataError
 from roadseg.images import find_images
+from roadseg.label_sets import LabelSets
 from roadseg.taxonomy import load_taxonomy
 
 
-def _synthetic(
-    root: str | None,
-    split: str,
-    train_frames: int = 256,
-    val_frames: int = 32,
-    size: tuple[int, int] = (256, 384),
-    seed: int = 0,
-) -> RoadDataset:
-    numbers = {"train_frames": train_frames, "val_frames": val_frames, "seed": seed}
-    for name, value in numbers.items():
-        least = 0 if name == "seed" else 1
-        if type(value) is not int or value < least:
-            raise ConfigError(f"data.options.{name} is {value!r}; use a whole number of at least {least}")
-    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int for side in size):
-        raise ConfigError(f"data.options.size is {size!r}; use [height, width] in px")
-    frames = train_frames if split == "train" else val_frames
-    return SyntheticRoadDataset(frames, (size[0], size[1]), 3 * seed + ("train", "val", "test").index(split))
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """How to open a dataset.
-
-    Attributes:
-        build: takes root=, split=, and the dataset's own options.
-        taxonomy: name of its taxonomy.
-    """
-
-    build: Callable[..., RoadDataset]
-    taxonomy: str
-
-    @property
-    def options(self) -> list[str]:
-        """Names of the dataset's own options."""
-        return [name for name in inspect.signature(self.build).parameters if name not in ("root", "split")]
-
-
-DATASETS: Mapping[str, DatasetSpec] = {
-    "camvid": DatasetSpec(CamVidDataset, "camvid11"),
-    "synthetic": DatasetSpec(_synthetic, SYNTHETIC_TAXONOMY),
-}
-
-
 class RoadDataModule(LightningDataModule):
-    """Loaders of a road dataset.
+    """Loaders of one road dataset, or of several as one.
 
-    Batches are dicts: `image` (B, 3, H, W) uint8 RGB, `mask` (B, H, W) int64 with 255 ignored, `name` list of str.
+    Batches are dicts: `image` (B, 3, H, W) uint8 RGB, `mask` (B, H, W) int64 of set ids with 255 ignored, `name` list
+    of str.
 
     Args:
-        dataset: "camvid" or "synthetic".
+        dataset: the one dataset, if `datasets` names none.
         root: the data root; null is $ROADSEG_DATA if set, else ./data.
-        options: options of the dataset; synthetic has train_frames, val_frames, size and seed.
+        options: options of the one dataset; synthetic has train_frames, val_frames, size and seed.
+        datasets: the datasets that are trained on together.
+        taxonomy: name or file of the classes; null is the datasets' own.
+        hold_out: drives to validate on; null keeps the published splits.
+        split_file: the drives to hold out, as `roadseg data split` writes them.
+        waive: findings of the audit that are known and accepted, for example leak-drive:0016E5.
         batch_size: frames a training step and process.
         eval_batch_size: frames a validation or test step; above 1 they must have one size.
         crop_size: (height, width) of training crops in px.
         scale_range: smallest and largest random scale of training frames.
         photometric: strength of the colour augmentation; 0 is none.
+        rare_classes: classes that `rare_probability` is for.
+        rare_probability: part of the training crops that are made to contain one of `rare_classes`, where the frame
+            does.
+        mix: none, classmix (half of the classes of a second frame pasted over the first) or copy_paste (`mix_classes`
+            of it).
+        mix_probability: part of the training crops that are mixed.
+        mix_classes: classes that copy_paste pastes.
+        verify_frames: frames of each dataset and split that are read before anything else, spread evenly over it, so
+            that broken data stops the run now; null reads all. `roadseg data audit` looks deeper.
         num_workers: processes that load data; 0 loads in the training process.
         predict_images: image files and folders for `predict`.
         seed: of shuffling and augmentation; the command line takes it from seed_everything.
@@ -89,46 +67,97 @@ class RoadDataModule(LightningDataModule):
         dataset: str = "camvid",
         root: str | None = None,
         options: dict[str, Any] | None = None,
+        datasets: list[DatasetConfig] | None = None,
+        taxonomy: str | None = None,
+        hold_out: list[str] | None = None,
+        split_file: str | None = None,
+        waive: list[str] | None = None,
         batch_size: int = 8,
         eval_batch_size: int = 1,
         crop_size: tuple[int, int] = (320, 416),
         scale_range: tuple[float, float] = (0.5, 2.0),
         photometric: float = 1.0,
+        rare_classes: list[str] | None = None,
+        rare_probability: float = 0.0,
+        mix: Mix = "none",
+        mix_probability: float = 0.5,
+        mix_classes: list[str] | None = None,
+        verify_frames: int | None = 2000,
         num_workers: int = 2,
         predict_images: list[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         _check_counts(batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0))
-        if dataset not in DATASETS:
-            raise ConfigError(f"no dataset '{dataset}'; known: {', '.join(sorted(DATASETS))}")
-        _check_options(dataset, options or {})
-        self._dataset, self._root, self._options = dataset, root, options or {}
+        _check_counts(verify_frames=(0 if verify_frames is None else verify_frames, 0))
+        self.configs = _one_or_many(dataset, options, datasets)
+        """The datasets."""
+        self.root, self.waive = root, list(waive or [])
+        Waivers(self.waive)  # refuses those that name no check
+        self.drives = _held_out(hold_out, split_file)
         self._batch_size, self._eval_batch_size, self._num_workers = batch_size, eval_batch_size, num_workers
-        self._transform = train_transform(crop_size, scale_range, photometric)
-        self._augmentation = {
-            "crop_size": list(crop_size),
-            "scale_range": list(scale_range),
-            "photometric": photometric,
-        }
-        self._predict_images = predict_images
-        self._seed = seed
-        self.taxonomy = load_taxonomy(DATASETS[dataset].taxonomy)
-        """The classes of the masks."""
-        self._frames: dict[str, RoadDataset] = {}
-        self._first_epoch = 0
+        self.augmentation = Augmentation(
+            crop_size=crop_size,
+            scale_range=scale_range,
+            photometric=photometric,
+            rare_classes=tuple(rare_classes or ()),
+            rare_probability=rare_probability,
+            mix=mix,
+            mix_probability=mix_probability,
+            mix_classes=tuple(mix_classes or ()),
+        )
+        self._verify_frames, self._predict_images, self.seed = verify_frames, predict_images, seed
+        self.taxonomy = load_taxonomy(taxonomy or native_taxonomy(self.configs))
+        """The classes."""
+        self._opened: OpenedData | None = None
+        self._begun = (0, 0)
 
-    def setup(self, stage: str) -> None:
-        """Open the splits that `stage` needs, and read every frame once, so that a broken one stops the run now.
+    @cached_property
+    def label_sets(self) -> LabelSets:
+        """Meaning of the ids in masks."""
+        return label_sets_of(tables_of(self.configs, self.root, self.taxonomy), self.taxonomy)
+
+    def open(self) -> OpenedData:
+        """The frames of every split, opened once.
 
         Raises:
             DataError: when data is missing or broken.
-            ConfigError: when an option of the dataset has a value that cannot work.
+            ConfigError: when an option of a dataset has a value that cannot work.
+        """
+        if self._opened is None:
+            self._opened = open_data(self.configs, self.root, self.label_sets, self.drives)
+        return self._opened
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that `stage` needs, and read some of their frames, so that a broken one stops the run now.
+
+        Raises:
+            DataError: when data is missing or broken.
+            ConfigError: when an option of a dataset has a value that cannot work.
         """
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
-            if split not in self._frames:
-                self._frames[split] = self._open(split)
-                self._frames[split].verify()
+            self.frames(split).verify(self._verify_frames)
+        if stage == "fit":
+            self._warn_of_leaks()
+
+    def frames(self, split: str) -> MixedFrames:
+        """The frames of a split, of all datasets.
+
+        Raises:
+            DataError: when there are none.
+        """
+        frames = MixedFrames(self.open().splits[split])
+        if not len(frames):
+            named = ", ".join(config.dataset for config in self.configs)
+            raise DataError(
+                f"{named}: no frame belongs to the split '{split}'; hold drives out by data.hold_out or "
+                "data.split_file, or check data.datasets[].splits"
+            )
+        return frames
+
+    def train_view(self) -> TrainView:
+        """The training frames as the network sees them."""
+        return TrainView(self.frames("train"), self.augmentation, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented crops, shuffled; an incomplete last batch is left out.
@@ -136,17 +165,19 @@ class RoadDataModule(LightningDataModule):
         Raises:
             ConfigError: when there are fewer frames than a batch holds.
         """
-        frames, (rank, world_size) = self._frames["train"], self._place()
-        sampler = EpochSampler(len(frames), self._seed, rank, world_size)
-        sampler.set_epoch(self._first_epoch)
+        view, (rank, world_size) = self.train_view(), self._place()
+        sampler = EpochSampler(len(view), self.seed, rank, world_size, self._parts())
+        epoch, batches = self._begun
+        if batches >= len(sampler) // self._batch_size:  # the epoch's last batch was trained on, and it was not ended
+            epoch, batches = epoch + 1, 0
+        sampler.set_epoch(epoch)
+        sampler.skip(epoch, batches * self._batch_size)
         if len(sampler) < self._batch_size:
             raise ConfigError(
                 f"batch_size is {self._batch_size}, but a process has only {len(sampler)} training frames; lower "
                 "data.batch_size"
             )
-        return self._loader(
-            TrainView(frames, self._transform, self._seed), batch_size=self._batch_size, sampler=sampler, drop_last=True
-        )
+        return self._loader(view, batch_size=self._batch_size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole validation frames, each once."""
@@ -169,30 +200,53 @@ class RoadDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """The data and its augmentation in plain values, for the provenance of a model."""
+        splits = self._opened.splits if self._opened else {}
         return {
-            "dataset": self._dataset,
-            "options": self._options,
-            "frames": {split: len(frames) for split, frames in self._frames.items()},
+            "datasets": [asdict(config) for config in self.configs],
+            "held_out": list(self.drives.val) if self.drives else None,
+            "frames": {split: count_frames([part.source for part in parts]) for split, parts in splits.items()},
             "batch_size": self._batch_size,
-            **self._augmentation,
+            "augmentation": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.augmentation).items()},
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch with which a run that is resumed begins.
+        """Where a run that is resumed goes on: the epoch, and the batches of it that were trained on.
 
-        Lightning tells the sampler only when loading processes have begun to read ahead, for epoch 0.
+        Lightning tells the sampler the epoch only when loading processes have begun to read ahead, and never the
+        batches.
         """
-        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed} if self.trainer else {}
+        if not self.trainer:
+            return {}
+        loop = self.trainer.fit_loop
+        epoch = loop.epoch_progress.current
+        under_way = epoch.ready > epoch.processed
+        return {
+            "epoch": epoch.processed,
+            "batches": loop.epoch_loop.batch_progress.current.processed if under_way else 0,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the epoch, before the loaders are made."""
-        self._first_epoch = int(state_dict.get("epoch", 0))
+        """Take up epoch and batches, before the loaders are made."""
+        self._begun = int(state_dict.get("epoch", 0)), int(state_dict.get("batches", 0))
 
-    def _open(self, split: str) -> RoadDataset:
-        return DATASETS[self._dataset].build(root=self._root, split=split, **self._options)
+    def _parts(self) -> list[Part]:
+        """What each dataset gives to a training epoch."""
+        parts = zip(self.open().splits["train"], self.configs, strict=True)
+        return [Part(len(p), config.weight, getattr(p.source, "blocks", None)) for p, config in parts if len(p)]
+
+    def _warn_of_leaks(self) -> None:
+        """Say which drives are both trained on and validated on; scores of such a split flatter."""
+        leaking = shared_drives(self.open().splits["train"], self.open().splits["val"])
+        waivers = Waivers(self.waive)
+        for drive, (train, val) in leaking.items():
+            if waivers.match("leak-drive", [drive]) is None:
+                rank_zero_warn(
+                    f"drive {drive} has {train} training and {val} validation frames, so that the validation score "
+                    f"flatters; hold whole drives out (data.hold_out), or accept it: data.waive [leak-drive:{drive}]"
+                )
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
-        view = EvaluationView(self._frames[split])
+        view = EvaluationView(self.frames(split))
         return self._loader(view, batch_size=self._eval_batch_size, sampler=UnpaddedSampler(len(view), *self._place()))
 
     def _place(self) -> tuple[int, int]:
@@ -204,16 +258,11 @@ class RoadDataModule(LightningDataModule):
             dataset,
             num_workers=self._num_workers,
             collate_fn=collate,
-            worker_init_fn=_single_thread,
+            worker_init_fn=prepare_worker,
             persistent_workers=self._num_workers > 0,
             pin_memory=bool(self.trainer) and self.trainer.strategy.root_device.type == "cuda",
             **options,
         )
-
-
-def _single_thread(worker: int) -> None:
-    """OpenCV's threads do not survive a fork, and workers are the parallelism."""
-    cv2.setNumThreads(0)
 
 
 def _check_counts(**counts: tuple[int, int]) -> None:
@@ -222,10 +271,19 @@ def _check_counts(**counts: tuple[int, int]) -> None:
             raise ConfigError(f"data.{name} is {value}; use at least {least}")
 
 
-def _check_options(dataset: str, options: Mapping[str, Any]) -> None:
-    known = DATASETS[dataset].options
-    for name in options:
-        if name not in known:
-            raise ConfigError(
-                f"dataset '{dataset}' has no option '{name}' (data.options); it has {', '.join(known) or 'none'}"
-            )
+def _one_or_many(
+    dataset: str, options: dict[str, Any] | None, datasets: list[DatasetConfig] | None
+) -> list[DatasetConfig]:
+    if datasets is not None and options:
+        raise ConfigError("data.options is for the one data.dataset; with data.datasets give each its own options")
+    configs = [DatasetConfig(dataset, options=options or {})] if datasets is None else datasets
+    check_configs(configs)
+    return configs
+
+
+def _held_out(hold_out: list[str] | None, split_file: str | None) -> DriveSplit | None:
+    if hold_out is not None and split_file is not None:
+        raise ConfigError("data.hold_out and data.split_file both say what to hold out; give one of them")
+    if split_file is not None:
+        return read_split(Path(split_file))
+    return None if hold_out is None else DriveSplit(tuple(hold_out))

@@ -50,9 +50,9 @@ def require_folder(folder: Path, dataset: str, how_to_get: str) -> None:
         return
     misplaced = folder.parent.parent / folder.name
     if misplaced.is_dir():
-        above = folder.parent.name
         raise DataError(
-            f"{dataset}: no folder {folder}, but {misplaced} exists: the data root is the folder *above* {above}"
+            f"{dataset}: no folder {folder}, but {misplaced} exists: "
+            f"the data root is the folder *above* {folder.parent.name}"
         )
     for above in folder.parents:
         if above.is_dir():

@@ -10,10 +10,8 @@ from roadseg.data.class_table import ClassTable, SourceLabel, load_class_table
 from roadseg.errors import ConfigError, DataError
 from roadseg.taxonomy import list_taxonomies, load_taxonomy
 
-
 Classes = str | Path | Mapping[str, int | Sequence[int]]
 """A class table's name or file, or the labels themselves: name -> id, or name -> [red, green, blue]."""
-
 
 SPLIT_OF = {
     "train": "train",

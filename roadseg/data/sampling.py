@@ -28,8 +28,8 @@ class Part(NamedTuple):
     Attributes:
         frames: their number.
         weight: its share of an epoch's samples, relative to the other parts'; None is the number of frames.
-        blocks: (n + 1,) ascending positions, from 0 to `frames`, between which frames lie together, as in one shard. They
-            are read a few blocks at a time. None if they lie apart.
+        blocks: (n + 1,) ascending positions, from 0 to `frames`, between which frames lie together, as in one shard.
+            They are read a few blocks at a time. None if they lie apart.
     """
 
     frames: int
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 _MIXED_BLOCKS = 8
-"""Blocks whose frames are shuffled together: fewer would put frames of one drive side by side, more need a larger cache."""
+"""Blocks whose frames are shuffled together: fewer put frames of one drive side by side, more need a larger cache."""
 
 
 def derive_seed(*parts: int) -> int:

@@ -12,10 +12,8 @@ import numpy.typing as npt
 from roadseg.data.polygons import MIN_POINTS, Point, draw_polygons
 from roadseg.errors import DataError
 
-
 LINE_WIDTH_PX = 10.0
 """Width of lines, as LabelMe itself draws them."""
-
 
 _NOTHING = 65535
 

@@ -33,7 +33,8 @@ from roadseg.data.shard_format import INDEX, VERSION, ShardEntry, classes_from_j
 from roadseg.data.shard_store import ShardStore, StoredFile, open_store
 from roadseg.data.shard_writer import write_shards
 from roadseg.errors import DataError
-from roadseg.images import decode_image
+from roadseg.images import DecodedImage, decode_image
+from roadseg.jpeg_parts import decode_image_part
 
 __all__ = ["ShardedFrames", "write_shards"]
 
@@ -57,6 +58,19 @@ class ShardedFrames:
         DataError: when there is no dataset, or its index is damaged.
         ConfigError: when the URL is of another kind, or needs a cache and none is named.
     """
+
+    def _image_file(self, index: int) -> tuple[bytes, Path]:
+        _, _, offset, length, *_ = self._place(index)
+        return self._store.read(self._shard(index), offset, length), self.frames.image_path(index)
+
+    def _unturned(self, decoded: DecodedImage, index: int) -> npt.NDArray[np.uint8]:
+        if decoded.exif_orientation != 1:
+            raise DataError(
+                f"{self.frames.image_path(index)} ({self.frames.name(index)}) carries the EXIF orientation "
+                f"{decoded.exif_orientation}, and nothing tells whether its mask was drawn on the turned image or on "
+                "the stored one; turn its pixels, or remove the tag, and write the shards anew"
+            )
+        return decoded.pixels
 
     def __init__(self, location: str | Path, cache: Path | None = None, cache_bytes: int = 50_000_000_000) -> None:
         self._store = open_store(location, cache, cache_bytes)
@@ -96,17 +110,18 @@ class ShardedFrames:
             DataError: when the shard cannot be read, or the image carries an EXIF orientation other than 1.
             ImageError: when the image is broken.
         """
-        _, _, offset, length, *_ = self._place(index)
-        path = self.frames.image_path(index)
-        data = self._store.read(self._shard(index), offset, length)
-        decoded = decode_image(data, orientation="stored", name=str(path), reduction=reduction)
-        if decoded.exif_orientation != 1:
-            raise DataError(
-                f"{path} ({self.frames.name(index)}) carries the EXIF orientation {decoded.exif_orientation}, and "
-                "nothing tells whether its mask was drawn on the turned image or on the stored one; turn its pixels, "
-                "or remove the tag, and write the shards anew"
-            )
-        return decoded.pixels
+        data, path = self._image_file(index)
+        return self._unturned(decode_image(data, orientation="stored", name=str(path), reduction=reduction), index)
+
+    def read_image_part(self, index: int, box: tuple[int, int, int, int], reduction: int = 1) -> npt.NDArray[np.uint8]:
+        """Part (top, left, bottom, right) of an image, (h, w, 3) uint8; see `roadseg.jpeg_parts.read_image_part`.
+
+        Raises:
+            DataError: when the shard cannot be read, or the image carries an EXIF orientation other than 1.
+            ImageError: when the part is broken.
+        """
+        data, path = self._image_file(index)
+        return self._unturned(decode_image_part(data, box, reduction, name=str(path)), index)
 
     def read_labels(self, index: int, size: tuple[int, int]) -> npt.NDArray[np.integer]:
         """Label ids (H, W) uint8 or uint16; `size` is the image's (H, W).
@@ -124,6 +139,13 @@ class ShardedFrames:
         if labels.shape != size:
             raise DataError(f"labels {path} have the shape {labels.shape}, their image {size}; write the shards anew")
         return labels
+
+    def read_labels_part(
+        self, index: int, size: tuple[int, int], box: tuple[int, int, int, int]
+    ) -> npt.NDArray[np.integer]:
+        """Part (top, left, bottom, right) of the label ids; see `read_labels`."""
+        top, left, bottom, right = box
+        return self.read_labels(index, size)[top:bottom, left:right]
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "ShardedFrames":
         """The same with some of the frames, in the order given; nothing is read."""

@@ -1,7 +1,8 @@
 """Scores where labels are sets of classes, from (N, C) counts [set id, predicted class].
 
-Each set S has a region. A pixel labelled T is inside it if T is a subset of S, outside if T and S share no class; otherwise
-its label does not say, and it is not counted (`roadseg.losses`). A prediction inside S is right for the region.
+Each set S has a region. A pixel labelled T is inside it if T is a subset of S, outside if T and S share no class;
+otherwise its label does not say, and it is not counted (`roadseg.losses`). A prediction inside S is right for the
+region.
 """
 
 import torch
@@ -40,7 +41,8 @@ def coarsest_regions(counts: Tensor, label_sets: LabelSets) -> list[int]:
     return [
         i
         for i in range(len(label_sets))
-        if occurring[i] and not any(inside[i, other] and occurring[other] for other in range(len(label_sets)) if other != i)
+        if occurring[i]
+        and not any(inside[i, other] and occurring[other] for other in range(len(label_sets)) if other != i)
     ]
 
 

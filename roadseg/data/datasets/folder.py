@@ -22,7 +22,6 @@ from roadseg.images import IMAGE_SUFFIXES
 Form = Literal["index", "palette", "colour", "16bit"]
 """What the masks hold: 8- or 16-bit label ids, indices into a palette, colours of labels, or 16-bit label ids."""
 
-
 HOW_TO_GET = (
     "put your own images and masks into `images` and `masks` below one folder, under the same names, and say in "
     "`classes` what the mask values mean"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from roadseg.data.annotation_files import check_size, load_json

@@ -48,9 +48,21 @@ class SyntheticFrames:
         """Image (H, W, 3) uint8 RGB, never reduced."""
         return self._render(*self._places[index])[0]
 
+    def read_image_part(self, index: int, box: tuple[int, int, int, int], reduction: int = 1) -> npt.NDArray[np.uint8]:
+        """Part (top, left, bottom, right) of an image, (h, w, 3) uint8, never reduced."""
+        top, left, bottom, right = box
+        return self.read_image(index)[top:bottom, left:right]
+
     def read_labels(self, index: int, size: tuple[int, int]) -> npt.NDArray[np.integer]:
         """Class ids (H, W) uint8 of hdmap-synthetic."""
         return self._render(*self._places[index])[1]
+
+    def read_labels_part(
+        self, index: int, size: tuple[int, int], box: tuple[int, int, int, int]
+    ) -> npt.NDArray[np.integer]:
+        """Part (top, left, bottom, right) of the class ids."""
+        top, left, bottom, right = box
+        return self.read_labels(index, size)[top:bottom, left:right]
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "SyntheticFrames":
         """Some of the scenes, in the order given."""

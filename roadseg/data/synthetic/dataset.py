@@ -40,6 +40,11 @@ class SyntheticRoadDataset:
         return self._taxonomy
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of every scene."""
+        return self._size
+
+    @property
     def names(self) -> list[str]:
         """Names of all scenes, by index."""
         return [self._name(i) for i in range(self._length)]
