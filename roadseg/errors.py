@@ -65,6 +65,11 @@ class MissingExtraError(RoadsegError, ImportError):
     """A package is needed that the installed extras do not bring."""
 
 
+def plural(count: int, noun: str) -> str:
+    """A number with its noun, for messages: 1 file, 2 files."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 # Import name of a third-party package -> the extra that installs it.
 _EXTRA_OF = {
     "torch": "torch",

@@ -107,8 +107,8 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
             return image.height, image.width
     except Exception:  # the careful way finds the words for what is wrong
         data = read_bytes(Path(path))
-        image = _open(data, str(path))
-        return image.height, image.width
+        opened = _open(data, str(path))
+        return opened.height, opened.width
 
 
 def image_from_pil(image: Image.Image, *, orientation: Orientation = "displayed") -> DecodedImage:
@@ -208,7 +208,8 @@ def _reduce(
     top, left, bottom, right = box or (0, 0, height, width)
     if not (0 <= top < bottom <= height and 0 <= left < right <= width):
         raise DataError(
-            f"{name} is {width}x{height} (width x height), and has no part {[top, left, bottom, right]}; read its size again"
+            f"{name} is {width}x{height} (width x height), and has no part {[top, left, bottom, right]}; "
+            "read its size again"
         )
     if reduction > 1:
         image.draft(None, (max(1, width // reduction), max(1, height // reduction)))

@@ -86,10 +86,9 @@ def _shorten_jpeg(data: bytes, rows: int) -> bytes:
         if marker in (0xC0, 0xC1):
             frame = at
         elif marker == 0xDA:  # the pixels begin
-            whole = (
-                frame is None or data[at + 4] != data[frame + 9] or int.from_bytes(data[frame + 5 : frame + 7]) <= rows
-            )
-            return data if whole else data[: frame + 5] + rows.to_bytes(2, "big") + data[frame + 7 :]
+            if frame is None or data[at + 4] != data[frame + 9] or int.from_bytes(data[frame + 5 : frame + 7]) <= rows:
+                return data
+            return data[: frame + 5] + rows.to_bytes(2, "big") + data[frame + 7 :]
         elif marker in _OTHER_FRAMES or not 0xC0 <= marker < 0xFF:
             break
         at += 2 + length

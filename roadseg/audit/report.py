@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 import roadseg
 from roadseg.audit.findings import Finding, Occurrence
-from roadseg.errors import OutputError
+from roadseg.errors import OutputError, plural
 from roadseg.label_sets import LabelSets
 from roadseg.taxonomy import IGNORE_INDEX
 
@@ -138,7 +138,8 @@ class AuditReport:
             yield f"waived   {_row(finding)}  by '{finding.waiver}'"
         for text in self.unused_waivers:
             yield f"note     the waiver '{text}' matched nothing; remove it"
-        yield f"{self.errors} errors, {self.warnings} warnings, {sum(f.count for f in self.waived)} waived"
+        waived = sum(f.count for f in self.waived)
+        yield f"{plural(self.errors, 'error')}, {plural(self.warnings, 'warning')}, {waived} waived"
 
 
 def _finding_lines(finding: Finding) -> Iterator[str]:

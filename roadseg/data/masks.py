@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from roadseg.errors import DataError
+from roadseg.errors import DataError, plural
 from roadseg.taxonomy import IGNORE_INDEX
 
 _INDEX_MODES = frozenset({"L", "P", "I;16"})
@@ -160,7 +160,7 @@ class LabelTable:
         values, counts = np.unique(labels[strange], return_counts=True)
         listed = ", ".join(f"{v} ({n} pixels)" for v, n in list(zip(values, counts, strict=True))[:5])
         raise DataError(
-            f"mask {path} holds {_plural(len(values), 'value')} outside the label set: {listed}; allowed are "
+            f"mask {path} holds {plural(len(values), 'value')} outside the label set: {listed}; allowed are "
             f"{_ranges(self.known)}: correct the mask, or check that its dataset is the right one"
         )
 
@@ -184,10 +184,6 @@ class LabelTable:
         outside = (labels < 0) | (labels > 65535)
         strange = outside | ~self._is_known[np.where(outside, 0, labels)]
         return strange if strange.any() else None
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _ranges(ids: list[int]) -> str:

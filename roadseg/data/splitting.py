@@ -13,7 +13,7 @@ import numpy.typing as npt
 import yaml
 
 from roadseg.data.frames import Frame, FrameTable
-from roadseg.errors import ConfigError, DataError, OutputError
+from roadseg.errors import ConfigError, DataError, OutputError, plural
 
 _EXACT_SEARCH = 200_000
 """Ways to share the drives out up to which all are tried; beyond, there are drives enough for a greedy choice."""
@@ -111,7 +111,7 @@ def split_by_drive(
     frames_of = _count_frames(frames)
     if len(frames_of) <= len(shares):
         raise DataError(
-            f"{_plural(len(frames_of), 'drive')} ({', '.join(sorted(frames_of)[:_LISTED]) or 'no frames'}) cannot be "
+            f"{plural(len(frames_of), 'drive')} ({', '.join(sorted(frames_of)[:_LISTED]) or 'no frames'}) cannot be "
             f"split into train, {' and '.join(shares)}: one would stay empty; add drives, or ask for fewer splits"
         )
     drives = sorted(frames_of)
@@ -245,7 +245,3 @@ def _greedy_way(counts: npt.NDArray[np.int64], targets: npt.NDArray[np.float64])
         if not (place == number).any() or overshoot < room[number - 1]:
             place[smallest] = number
     return place
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -76,16 +76,18 @@ class TrainView(Dataset[dict[str, Any]]):
         size = frames.image_size(frame)
         scale = frames.scale(frame, size) * rng.uniform(*options.scale_range)
         wanted = rng.random() < options.rare_probability
-        whole = frames.read_mask(frame, size) if wanted or not isinstance(frames, PartialFrames) else None
-        pixel = find_pixel(whole, self._rare, rng) if wanted and whole is not None else None
+        whole = frames.read_mask(frame, size) if wanted else None
+        pixel = None if whole is None else find_pixel(whole, self._rare, rng)
         window = choose_window(size, scale, options.crop_size, rng, pixel)
-        if whole is not None:
-            labels = window.cut(whole)
-        else:
-            labels = frames.read_mask_part(frame, size, window.box)
+        labels = self._read_labels(frame, size, window) if whole is None else window.cut(whole)
         image = fit_image(self._read_part(frame, size, window), window, options.crop_size)
         mask = fit_mask(labels, window, options.crop_size)
         return self._flip(image, mask) if rng.random() < 0.5 else (image, mask)
+
+    def _read_labels(self, frame: int, size: tuple[int, int], window: Window) -> npt.NDArray[np.uint8]:
+        if isinstance(self._frames, PartialFrames):
+            return self._frames.read_mask_part(frame, size, window.box)
+        return window.cut(self._frames.read_mask(frame, size))
 
     def _read_part(self, frame: int, size: tuple[int, int], window: Window) -> npt.NDArray[np.uint8]:
         if isinstance(self._frames, PartialFrames):
