@@ -28,8 +28,8 @@ from roadseg.taxonomy import load_taxonomy
 class RoadDataModule(LightningDataModule):
     """Loaders of one road dataset, or of several as one.
 
-    Batches are dicts: `image` (B, 3, H, W) uint8 RGB, `mask` (B, H, W) int64 of set ids with 255 ignored, `name` list
-    of str.
+    Batches are dicts: `image` (B, 3, H, W) uint8 RGB, `mask` (B, H, W) of set ids with 255 ignored, `name` list of str.
+    Masks leave the loaders as uint8 and are int64 where Lightning hands them to the model.
 
     Args:
         dataset: the one dataset, if `datasets` names none.
@@ -197,6 +197,10 @@ class RoadDataModule(LightningDataModule):
             raise ConfigError("predict needs images: set data.predict_images to a list of image files and folders")
         view = ImageView(find_images(self._predict_images))
         return self._loader(view, batch_size=1, sampler=UnpaddedSampler(len(view), *self._place()))
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Make masks int64 where the network is: as uint8 they reach it in an eighth of the memory."""
+        return {**batch, "mask": batch["mask"].long()} if "mask" in batch else batch
 
     def describe(self) -> dict[str, Any]:
         """The data and its augmentation in plain values, for the provenance of a model."""

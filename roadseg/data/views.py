@@ -1,6 +1,6 @@
 """Datasets as the data loader sees them: tensors in a dict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset, default_collate, get_worker_info
+from torch.utils.data import Dataset, default_collate
 
 from roadseg.data.crops import Window, choose_window, find_pixel, fit_image, fit_mask
 from roadseg.data.mapped import MaskedFrames
@@ -59,7 +59,7 @@ class TrainView(Dataset[dict[str, Any]]):
         return len(self._frames)
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """One augmented sample: image (3, h, w) uint8, mask (h, w) int64 of set ids, name.
+        """One augmented sample: image (3, h, w) uint8, mask (h, w) uint8 of set ids, name.
 
         Raises:
             DataError: when a frame is broken.
@@ -123,7 +123,7 @@ class EvaluationView(Dataset[dict[str, Any]]):
         return len(self._frames)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One frame: image (3, h, w) uint8, mask (H, W) int64 of set ids at the file's own size, name.
+        """One frame: image (3, h, w) uint8, mask (H, W) uint8 of set ids at the file's own size, name.
 
         Raises:
             DataError: when the frame is broken.
@@ -160,7 +160,7 @@ def resize_image(image: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.u
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples to a batch: image (B, 3, H, W) uint8, mask (B, H, W) int64 if there, name list of str.
+    """Stack samples to a batch: image (B, 3, H, W) uint8, mask (B, H, W) uint8 if there, name list of str.
 
     Raises:
         DataError: when the sizes differ.
@@ -170,33 +170,12 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         sizes = {tuple(sample[key].shape[-2:]) for sample in samples}
         if len(sizes) > 1:
             raise DataError(f"frames of sizes {sorted(sizes)} do not fit into one batch; set data.eval_batch_size to 1")
-    # In a worker, default_collate stacks straight into the memory that it shares with the main process.
-    stacked = default_collate([{key: _narrow(sample[key]) for key in keys} for sample in samples])
-    if "mask" in stacked:
-        in_worker = get_worker_info() is not None
-        stacked["mask"] = _MaskOnItsWay(stacked["mask"]) if in_worker else stacked["mask"].long()
+    stacked = default_collate([{key: sample[key] for key in keys} for sample in samples])
     return {**stacked, "name": [sample["name"] for sample in samples]}
 
 
-class _MaskOnItsWay:
-    """Leaves a worker as uint8, and is int64 when the main process unpickles it: an eighth of the shared memory.
-
-    Fresh shared memory is what sending a batch costs, and masks would be two thirds of it.
-    """
-
-    def __init__(self, ids: torch.Tensor) -> None:
-        self._ids = ids
-
-    def __reduce__(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], tuple[torch.Tensor]]:
-        return torch.Tensor.long, (self._ids,)
-
-
-def _narrow(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.to(torch.uint8)  # set ids are 0..255
-
-
 def _sample(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
-    return {"image": _channels_first(image), "mask": torch.from_numpy(mask.astype(np.int64)), "name": name}
+    return {"image": _channels_first(image), "mask": torch.from_numpy(np.ascontiguousarray(mask)), "name": name}
 
 
 def _channels_first(image: npt.NDArray[np.uint8]) -> torch.Tensor:

@@ -29,7 +29,9 @@ def same(a, b) -> bool:
 def test_batches_keep_their_contract(camvid_root):
     batch = epoch(camvid_root, 0)[0]
     assert batch["image"].shape == (2, 3, 32, 48) and batch["image"].dtype == torch.uint8
-    assert batch["mask"].shape == (2, 32, 48) and batch["mask"].dtype == torch.int64
+    assert batch["mask"].shape == (2, 32, 48) and batch["mask"].dtype == torch.uint8
+    handed_over = module(camvid_root).on_after_batch_transfer(batch, 0)["mask"]
+    assert handed_over.dtype == torch.int64 and torch.equal(handed_over, batch["mask"].long())
     assert len(batch["name"]) == 2 and all(isinstance(n, str) for n in batch["name"])
     assert set(batch["mask"].unique().tolist()) <= {*range(11), 255}
 

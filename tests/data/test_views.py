@@ -87,7 +87,7 @@ def test_half_of_the_samples_are_mirrored_with_partners_swapped(left, right, fli
     for sample in samples:
         image, mask = sample["image"], sample["mask"]
         assert image.shape == (3, 64, 96) and image.dtype == torch.uint8 and sample["name"] == "frame_0"
-        assert mask.shape == (64, 96) and mask.dtype == torch.int64
+        assert mask.shape == (64, 96) and mask.dtype == torch.uint8
         is_mirrored = bool(image[0, 0, 0] == (right * 30) % 256)
         expected = (flipped_left, flipped_right) if is_mirrored else (left, right)
         assert (mask[:, :48] == expected[0]).all() and (mask[:, 48:] == expected[1]).all()
@@ -120,7 +120,7 @@ def test_batches_do_not_depend_on_the_number_of_workers():
     for other in found[1:]:
         for ours, theirs in zip(found[0], other, strict=True):
             assert type(theirs) is dict and ours["name"] == theirs["name"]
-            for key, dtype in {"image": torch.uint8, "mask": torch.int64}.items():
+            for key, dtype in {"image": torch.uint8, "mask": torch.uint8}.items():
                 assert ours[key].dtype == theirs[key].dtype == dtype and torch.equal(ours[key], theirs[key])
 
 
@@ -235,7 +235,7 @@ def test_evaluation_resizes_the_image_and_keeps_the_mask(scale, size):
     mask = halves(LEFT, ROAD_OR_LEFT)
     sample = EvaluationView(ToyFrames([mask], scale))[0]
     assert sample["image"].shape == (3, *size) and sample["mask"].shape == (64, 96)
-    assert np.array_equal(sample["mask"].numpy(), mask) and sample["mask"].dtype == torch.int64
+    assert np.array_equal(sample["mask"].numpy(), mask) and sample["mask"].dtype == torch.uint8
     assert (sample["image"][0, :, :20] == 30 * LEFT).all() and (sample["image"][1] == 60).all()
 
 
