@@ -110,13 +110,14 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _coverage(args: argparse.Namespace) -> int:
     from roadseg.data.config import read_data_config
-    from roadseg.data.coverage import coverage
+    from roadseg.data.coverage import coverage, teachers
     from roadseg.data.mixture import tables_of
 
     data = read_data_config(args.config)
     taught = [config for config in data.configs if "train" in config.splits]
     tables = tables_of(taught, data.root, data.taxonomy)
-    found = coverage([(c.dataset, t) for c, t in zip(taught, tables, strict=True)], data.taxonomy)
+    names = [c.options.get("name") or (Path(c.folder).name if c.folder else c.dataset) for c in taught]
+    found = coverage(list(zip(names, tables, strict=True)), data.taxonomy)
     print(json.dumps(found.to_dict(), indent=2) if args.json else found.to_text())
     if found.untaught:
         print(
@@ -124,6 +125,8 @@ def _coverage(args: argparse.Namespace) -> int:
             "dataset that does, or choose a taxonomy without it",
             file=sys.stderr,
         )
+        for name in found.untaught:
+            print(f"  {name} is labelled by: {', '.join(teachers(name, data.taxonomy)) or 'none'}", file=sys.stderr)
     return 1 if found.untaught else 0
 
 
@@ -180,9 +183,14 @@ def _shard(args: argparse.Namespace) -> int:
     from roadseg.data.config import read_data_config
     from roadseg.data.mixture import open_sources
     from roadseg.data.shards import write_shards
+    from roadseg.errors import ConfigError
 
     data = read_data_config(args.config)
-    for source in open_sources(data.configs, data.root, data.taxonomy):
+    sources = open_sources(data.configs, data.root, data.taxonomy)
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"datasets {', '.join(names)}: two have one name, and would share a folder; pack them apart")
+    for source in sources:
         folder = Path(args.output) / source.name
         write_shards(source, folder, args.frames)
         print(f"wrote {len(source.frames)} frames of {source.name} to {folder}")

@@ -18,7 +18,8 @@ as torch does.
 S that occurs in a batch has a region, with prediction P_S. Its truth at a pixel labelled T is 1 if T is a subset of
 S, 0 if T and S share no class; where they overlap without inclusion the label does not say, and the pixel is left out
 of this region. The loss is the mean over the regions. So a pixel {road, lane_marking} is outside `building`, inside
-{road, lane_marking}, and says nothing about `lane_marking` alone. `region_targets` gives the truths.
+{road, lane_marking}, and says nothing about `lane_marking` alone. `region_targets` gives the
+truths; the scores of `roadseg.metrics.regions` rest on them, and no region loss is offered yet.
 """
 
 from typing import Any

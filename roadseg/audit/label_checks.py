@@ -85,10 +85,12 @@ def _report_shift(shift: int, parts: list[int], tally: LabelTally, collected: Co
 def _report_binary(parts: list[int], collected: Collected, store: FindingStore) -> None:
     for part in parts:
         frames = collected.parts[part].frames.source.frames
-        for index in collected.binary[part]:
+        first = collected.binary[part]
+        for place, index in enumerate(first):
             detail = "0 and 255 only, in every mask of the dataset"
             found = collected.occurrence(part, "binary-mask", frames.name(index), str(frames.label_path(index)), detail)
-            store.add(found)
+            rest = collected.tallies[part].binary - len(first) if place == len(first) - 1 else 0
+            store.add(found, 1 + rest)
 
 
 def count_pixels(collected: Collected) -> dict[str, npt.NDArray[np.int64]]:

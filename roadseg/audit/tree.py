@@ -68,6 +68,9 @@ def audit_tree(
         ConfigError: when a waiver names no check, or `workers` is less than 1.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        what = "is a file: audit a configuration with -c FILE" if folder.is_file() else "does not exist"
+        raise DataError(f"{folder} {what}; give a folder with images and masks")
     found = list(_find_folders(folder))
     if not found:
         raise DataError(

@@ -49,12 +49,12 @@ def assign_splits(
     }
 
 
-def shared_drives(train: Sequence[MappedFrames], val: Sequence[MappedFrames]) -> dict[str, tuple[int, int]]:
-    """Drives that are in both -> frames of them in train and in val. Drives of different collections are different."""
-    trained, validated = _count_drives(train), _count_drives(val)
-    return {
-        drive: (trained[key], validated[key]) for key in sorted(trained.keys() & validated.keys()) for drive in key[1:]
-    }
+def shared_drives(
+    train: Sequence[MappedFrames], held: Sequence[MappedFrames]
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """(collection, drive) of the drives that are in both -> frames of it in train, and in the other split."""
+    trained, evaluated = _count_drives(train), _count_drives(held)
+    return {key: (trained[key], evaluated[key]) for key in sorted(trained.keys() & evaluated.keys())}
 
 
 def count_frames(parts: Sequence[FrameSource]) -> dict[str, int]:

@@ -124,8 +124,15 @@ class ClassTable:
         family = taxonomy.family or taxonomy.name
         if not any(family in label.to for label in self.labels):
             known = sorted({f for label in self.labels for f in label.to})
+            if not known:
+                skeleton = ", ".join(f"{label.name}: []" for label in self.labels[:5])
+                more = ", ..." if len(self.labels) > 5 else ""
+                raise DataError(
+                    f"nothing says what labels of dataset '{self.name}' are in taxonomy '{taxonomy.name}': give it a "
+                    f"label_map with the classes of each, label_map: {{{skeleton}{more}}}"
+                )
             raise DataError(
-                f"the labels of dataset '{self.name}' are mapped to {', '.join(known) or 'nothing'}, but not to "
+                f"the labels of dataset '{self.name}' are mapped to {', '.join(known)}, but not to "
                 f"taxonomy '{taxonomy.name}': choose another data.taxonomy, or give the dataset a label_map"
             )
         resolve = _Resolver(taxonomy)

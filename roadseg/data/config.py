@@ -30,7 +30,8 @@ def read_data_config(path: str | Path) -> RoadDataModule:
     try:
         return parser.instantiate(parser.parse_object({"data": _data_section(path)})).data
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        message = str(error)
+        raise ConfigError(message if str(path) in message else f"{path}: {message}") from error
 
 
 def _data_section(path: Path) -> dict[str, Any]:

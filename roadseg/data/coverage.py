@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from roadseg.data.class_table import ClassTable
+from roadseg.data.class_table import ClassTable, list_class_tables, load_class_table
 from roadseg.taxonomy import Taxonomy
+
+_NAMED = 3
+"""Other classes of a label that a cell names; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -73,4 +76,18 @@ def _cell(index: int, sets: Sequence[frozenset[int]], taxonomy: Taxonomy) -> str
         return ""
     if len(holding[0]) == 1:
         return "yes"
-    return "with " + ", ".join(taxonomy.names[i] for i in sorted(holding[0] - {index}))
+    others = [taxonomy.names[i] for i in sorted(holding[0] - {index})]
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    return "with " + ", ".join(others[:_NAMED]) + more
+
+
+def teachers(class_name: str, taxonomy: Taxonomy) -> list[str]:
+    """Names of the class tables that come with roadseg and label a class by itself."""
+    found = []
+    for name in list_class_tables():
+        table = load_class_table(name)
+        if any((taxonomy.family or taxonomy.name) in label.to for label in table.labels):
+            sets = table.sets_in(taxonomy).values()
+            if frozenset({taxonomy.id_of(class_name)}) in sets:
+                found.append(name)
+    return found

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from roadseg.audit.waivers import Waivers
 from roadseg.data.assignment import count_frames, shared_drives
-from roadseg.data.dataset_config import DatasetConfig, check_configs, native_taxonomy
+from roadseg.data.dataset_config import DatasetConfig, check_configs, dataset_config, native_taxonomy
 from roadseg.data.mapped import MixedFrames
 from roadseg.data.mixture import OpenedData, label_sets_of, open_data, tables_of
 from roadseg.data.sampling import EpochSampler, Part, UnpaddedSampler
@@ -35,7 +35,7 @@ class RoadDataModule(LightningDataModule):
         dataset: the one dataset, if `datasets` names none.
         root: the data root; null is $ROADSEG_DATA if set, else ./data.
         options: options of the one dataset; synthetic has train_frames, val_frames, size and seed.
-        datasets: the datasets that are trained on together.
+        datasets: the datasets that are trained on together, each with the settings of `DatasetConfig`.
         taxonomy: name or file of the classes; null is the datasets' own.
         hold_out: drives to validate on; null keeps the published splits.
         split_file: the drives to hold out, as `roadseg data split` writes them.
@@ -67,7 +67,7 @@ class RoadDataModule(LightningDataModule):
         dataset: str = "camvid",
         root: str | None = None,
         options: dict[str, Any] | None = None,
-        datasets: list[DatasetConfig] | None = None,
+        datasets: list[dict[str, Any]] | None = None,
         taxonomy: str | None = None,
         hold_out: list[str] | None = None,
         split_file: str | None = None,
@@ -207,7 +207,7 @@ class RoadDataModule(LightningDataModule):
         splits = self._opened.splits if self._opened else {}
         return {
             "datasets": [asdict(config) for config in self.configs],
-            "held_out": list(self.drives.val) if self.drives else None,
+            "held_out": asdict(self.drives) if self.drives else None,
             "frames": {split: count_frames([part.source for part in parts]) for split, parts in splits.items()},
             "batch_size": self._batch_size,
             "augmentation": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.augmentation).items()},
@@ -239,15 +239,17 @@ class RoadDataModule(LightningDataModule):
         return [Part(len(p), config.weight, getattr(p.source, "blocks", None)) for p, config in parts if len(p)]
 
     def _warn_of_leaks(self) -> None:
-        """Say which drives are both trained on and validated on; scores of such a split flatter."""
-        leaking = shared_drives(self.open().splits["train"], self.open().splits["val"])
-        waivers = Waivers(self.waive)
-        for drive, (train, val) in leaking.items():
-            if waivers.match("leak-drive", [drive]) is None:
-                rank_zero_warn(
-                    f"drive {drive} has {train} training and {val} validation frames, so that the validation score "
-                    f"flatters; hold whole drives out (data.hold_out), or accept it: data.waive [leak-drive:{drive}]"
-                )
+        """Say which drives are both trained on and scored on; scores of such a split flatter."""
+        splits, waivers = self.open().splits, Waivers(self.waive)
+        names = [part.source.name for part in splits["train"]]
+        for split in ("val", "test"):
+            for (collection, drive), (train, held) in shared_drives(splits["train"], splits[split]).items():
+                if waivers.match("leak-drive", [drive, f"{collection}/{drive}", split, *names]) is None:
+                    rank_zero_warn(
+                        f"drive {drive} has {train} training and {held} {split} frames, so that the {split} score "
+                        "flatters; hold whole drives out (data.hold_out), or accept it: "
+                        f"data.waive [leak-drive:{drive}]"
+                    )
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         view = EvaluationView(self.frames(split))
@@ -276,11 +278,14 @@ def _check_counts(**counts: tuple[int, int]) -> None:
 
 
 def _one_or_many(
-    dataset: str, options: dict[str, Any] | None, datasets: list[DatasetConfig] | None
+    dataset: str, options: dict[str, Any] | None, datasets: list[dict[str, Any]] | None
 ) -> list[DatasetConfig]:
     if datasets is not None and options:
         raise ConfigError("data.options is for the one data.dataset; with data.datasets give each its own options")
-    configs = [DatasetConfig(dataset, options=options or {})] if datasets is None else datasets
+    if datasets is None:
+        configs = [DatasetConfig(dataset, options=options or {})]
+    else:
+        configs = [dataset_config(f"data.datasets[{i}]", settings) for i, settings in enumerate(datasets)]
     check_configs(configs)
     return configs
 

@@ -1,5 +1,6 @@
 """How one dataset of a mixture is configured."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ class DatasetConfig:
     """One dataset of a mixture.
 
     Attributes:
-        dataset: its name; `roadseg data coverage --help` lists them.
+        dataset: its name; docs/data.md lists them.
         folder: where it lies, if not under its name in the data root.
         options: the dataset's own.
         weight: share of a training epoch's samples, relative to the other datasets' weights; null for all datasets
@@ -43,6 +44,45 @@ class DatasetConfig:
     splits: list[str] = field(default_factory=lambda: list(SPLITS))
     label_map: dict[str, list[str]] | str | None = None
     ignore_regions: list[dict[str, Any]] = field(default_factory=list)
+
+
+def dataset_config(where: str, settings: Any) -> DatasetConfig:
+    """One dataset's settings from plain values; a class that stands alone in a label map is a list of one.
+
+    Raises:
+        ConfigError: when a setting is unknown, missing, or of the wrong kind.
+    """
+    if isinstance(settings, DatasetConfig):
+        return settings
+    if not isinstance(settings, Mapping) or "dataset" not in settings:
+        raise ConfigError(f"{where}: expected a mapping with dataset and its settings, got {settings!r}")
+    for name, value in settings.items():
+        if name not in _KINDS:
+            near = difflib.get_close_matches(str(name), _KINDS, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_KINDS)}"
+            raise ConfigError(f"{where}: no setting '{name}'{hint}")
+        kinds, words = _KINDS[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ConfigError(f"{where}.{name} is {value!r}; use {words}")
+    values = dict(settings)
+    if isinstance(values.get("label_map"), dict):
+        values["label_map"] = {k: [v] if isinstance(v, str) else v for k, v in values["label_map"].items()}
+        if not all(isinstance(v, list) and all(type(n) is str for n in v) for v in values["label_map"].values()):
+            raise ConfigError(f"{where}.label_map is {settings['label_map']!r}; use label: [class, ...]")
+    return DatasetConfig(**values)
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "dataset": ((str,), "the name of a dataset"),
+    "folder": ((str, type(None)), "a path, or null"),
+    "options": ((dict,), "a mapping of the dataset's own options"),
+    "weight": ((int, float, type(None)), "a number above 0, or null"),
+    "short_side_px": ((int, type(None)), "a whole number of px, or null"),
+    "splits": ((list,), f"a list of some of {', '.join(SPLITS)}"),
+    "label_map": ((dict, str, type(None)), "a mapping of labels to lists of classes, the path of one, or null"),
+    "ignore_regions": ((list,), "a list of regions"),
+}
+"""Setting -> its types, and what they are in words."""
 
 
 def check_configs(configs: Sequence[DatasetConfig]) -> None:

@@ -49,7 +49,7 @@ def require_folder(folder: Path, dataset: str, how_to_get: str) -> None:
     if folder.is_dir():
         return
     misplaced = folder.parent.parent / folder.name
-    if misplaced.is_dir():
+    if misplaced.is_dir() and folder.parent.name == folder.parent.parent.name:
         raise DataError(
             f"{dataset}: no folder {folder}, but {misplaced} exists: "
             f"the data root is the folder *above* {folder.parent.name}"

@@ -144,3 +144,11 @@ def _names_by_family() -> dict[str, set[str]]:
 
 def _is_colour(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
+def own_collection(folder: Path, name: str | None) -> tuple[str, str]:
+    """Collection and name of a dataset of one's own.
+
+    Frames of two folders are different pictures, whatever they are called, unless both datasets are given one name.
+    """
+    return (name, name) if name else (str(folder.resolve()), folder.resolve().name)

@@ -113,7 +113,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def open_dataset(
-    name: str, root: str | Path | None = None, folder: str | Path | None = None, **options: Any
+    name: str, root: str | Path | None = None, folder: str | Path | None = None, /, **options: Any
 ) -> FrameSource:
     """Open a dataset: all its splits, with labels in its own ids.
 

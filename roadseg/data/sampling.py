@@ -1,8 +1,8 @@
 """Which frames a process reads in an epoch, and from which seed each is augmented.
 
-Everything random about a sample follows from (seed, epoch, frame). So workers and epochs differ, a run that is resumed
-sees what it would have seen, and neither depends on how many workers there are: not on the state of any generator that
-a worker process may have copied.
+Everything random about a sample follows from (seed, epoch, place in the epoch), not from the state of any generator
+that a worker process may have copied. So workers and epochs differ, a run that is resumed sees what it would have seen,
+and neither depends on how many workers there are.
 """
 
 from collections.abc import Iterator, Sequence

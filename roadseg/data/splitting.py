@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,10 +41,14 @@ class DriveSplit:
 
     def split_of(self, collection: str, drive: str) -> str:
         """The split, "train", "val" or "test", of a drive of a collection."""
-        names = {drive, f"{collection}/{drive}"}
-        if names & set(self.val):
-            return "val"
-        return "test" if names & set(self.test) else "train"
+        for name in (drive, f"{collection}/{drive}"):
+            if name in self._split_of:
+                return self._split_of[name]
+        return "train"
+
+    @cached_property
+    def _split_of(self) -> dict[str, str]:
+        return dict.fromkeys(self.test, "test") | dict.fromkeys(self.val, "val")
 
 
 class Leaks(NamedTuple):

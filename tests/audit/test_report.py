@@ -75,7 +75,7 @@ def test_text_names_files_counts_and_fixes(tree, audit_root):
     assert lines[3].startswith("error    unknown-label     camvid train              1  the mask holds labels")
     assert lines[4] == f"    {tree.mask()}: 37 (100 px) not in camvid"
     assert lines[5].startswith("    fix: correct the mask")
-    assert lines[-1] == "1 errors, 0 warnings, 0 waived"
+    assert lines[-1] == "1 error, 0 warnings, 0 waived"
 
 
 def test_a_dataset_that_cannot_be_opened_is_a_finding():

@@ -4,10 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from roadseg.data.datamodule import RoadDataModule
 from roadseg.data.dataset_config import DatasetConfig
 from roadseg.data.mixture import open_data
+from roadseg.data.splitting import DriveSplit
 from roadseg.errors import ConfigError, DataError
 from roadseg.taxonomy import load_taxonomy
 from tests.data.mixtures import write_both, write_fine
@@ -117,9 +119,7 @@ def test_a_label_map_replaces_what_comes_with_the_dataset(root, tmp_path):
 
 
 def test_a_leak_is_said_at_the_start_of_a_training_unless_waived(root):
-    with pytest.warns(
-        UserWarning, match=r"drive B has 2 training and 2 validation frames.*data.waive \[leak-drive:B\]"
-    ):
+    with pytest.warns(UserWarning, match=r"drive B has 2 training and 2 val frames.*data.waive \[leak-drive:B\]"):
         module(root, *BOTH).setup("fit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -218,3 +218,57 @@ def test_camvids_own_frames_are_told_apart(real_data):
     assert counts == {"train": [317, 50], "val": [85, 16]}
     names = {s: {p.name(i) for p in parts for i in range(len(p))} for s, parts in opened.splits.items()}
     assert len(names["train"]) == 367 and len(names["val"]) == 101 and not names["train"] & names["val"]
+
+
+def write_own(folder, colour: int) -> None:
+    """Two frames of one name in a folder of one's own."""
+    for kind, pixels in (("images", np.full((32, 40, 3), colour, np.uint8)), ("masks", np.ones((32, 40), np.uint8))):
+        for name in ("000001", "000002"):
+            path = folder / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(("name", "kept"), [(None, [2, 2]), ("front", [2, 0])])
+def test_folders_of_one_name_hold_different_pictures_unless_they_are_called_alike(tmp_path, name, kept):
+    for i, city in enumerate(("berlin", "munich")):
+        write_own(tmp_path / city / "front", 50 + i)
+    options = {"classes": {"street": 1}, **({"name": name} if name else {})}
+    shared = {"dataset": "folder", "options": options, "label_map": {"street": "road"}}
+    parts = [{**shared, "folder": str(tmp_path / city / "front")} for city in ("berlin", "munich")]
+    opened = module(tmp_path, *parts, taxonomy="hdmap").open()
+    assert [len(part) for part in opened.splits["train"]] == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "camvid", "wieght": 1}, r"data.datasets\[0\]: no setting 'wieght'; did you mean weight\?"),
+        ({"name": "camvid"}, r"data.datasets\[0\]: expected a mapping with dataset and its settings"),
+        (
+            {"dataset": "camvid", "weight": "much"},
+            r"data.datasets\[0\].weight is 'much'; use a number above 0, or null",
+        ),
+        ({"dataset": "camvid", "label_map": {"road": 3}}, r"label_map is \{'road': 3\}; use label: \[class, ...\]"),
+        (
+            {"dataset": "camvid", "splits": "train"},
+            r"data.datasets\[0\].splits is 'train'; use a list of some of train",
+        ),
+    ],
+)
+def test_settings_of_a_dataset_that_cannot_be_are_named(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        module(tmp_path, settings)
+
+
+def test_a_leak_is_known_by_its_collection_too(root):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for waiver in ("leak-drive:camvid/B", "leak-drive:camvid32", "leak-drive"):
+            module(root, *BOTH, waive=[waiver]).setup("fit")
+
+
+def test_many_held_out_drives_cost_no_more_than_one():
+    split = DriveSplit(tuple(f"drive_{i}" for i in range(100_000)), ("t",))
+    kinds = [split.split_of("c", f"drive_{i}") for i in range(0, 200_000, 2)]
+    assert kinds.count("val") == 50_000 and split.split_of("c", "t") == "test"

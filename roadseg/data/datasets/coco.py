@@ -12,7 +12,7 @@ from roadseg.data.annotation_files import PackedRecords, Splits, check_size, ima
 from roadseg.data.frames import FrameTable
 from roadseg.data.labelled import LabelledFrames
 from roadseg.data.listing import require_folder
-from roadseg.data.own_classes import Drives, named_table, with_background
+from roadseg.data.own_classes import Drives, named_table, own_collection, with_background
 from roadseg.data.polygons import Point
 from roadseg.data.shapes import Bitmap, Shape, bits_from_runs, decode_counts, paint, points_from
 from roadseg.errors import DataError
@@ -55,7 +55,7 @@ def open_coco(
         DataError: when files are missing, or the annotation file is broken or contradicts itself.
         ConfigError: when an option cannot work.
     """
-    name = name or folder.resolve().name
+    collection, name = own_collection(folder, name)
     require_folder(folder / images, f"COCO dataset '{name}'", HOW_TO_GET)
     path = folder / annotations
     document = load_json(path, HOW_TO_GET)
@@ -70,7 +70,8 @@ def open_coco(
     records = PackedRecords((key, [*sizes[key], shapes.pop(key, [])]) for key in sorted(sizes))
     splits = Splits(split, annotations)
     frames = listed_frames(path, folder / images, files, splits, Drives(drive), annotations, images)
-    return LabelledFrames(name, FrameTable(folder, frames), table, CocoLabels(records, background_id))
+    reader = CocoLabels(records, background_id)
+    return LabelledFrames(name, FrameTable(folder, frames), table, reader, collection)
 
 
 class CocoLabels:

@@ -14,7 +14,7 @@ from roadseg.data.annotation_files import PackedRecords, Splits, check_size, ima
 from roadseg.data.frames import FrameTable
 from roadseg.data.labelled import LabelledFrames
 from roadseg.data.listing import require_folder
-from roadseg.data.own_classes import Drives, named_table, with_background
+from roadseg.data.own_classes import Drives, named_table, own_collection, with_background
 from roadseg.data.polygons import MIN_POINTS, Point
 from roadseg.data.shapes import LINE_WIDTH_PX, Bitmap, Shape, bits_from_runs, paint, points_from, rectangle, stroke
 from roadseg.errors import ConfigError, DataError
@@ -60,7 +60,7 @@ def open_cvat(
     """
     if not line_width_px >= 1:
         raise ConfigError(f"line_width_px is {line_width_px}; use 1 or more")
-    name = name or folder.resolve().name
+    collection, name = own_collection(folder, name)
     require_folder(folder / images, f"CVAT dataset '{name}'", HOW_TO_GET)
     path = folder / annotations
     _refuse_doctype(path)
@@ -73,7 +73,7 @@ def open_cvat(
     frames = listed_frames(path, folder / images, document.files, splits, Drives(drive), annotations, images)
     ids = {label.name: label.id for label in table.labels}
     read = CvatLabels(records, ids, background_id, line_width_px)
-    return LabelledFrames(name, FrameTable(folder, frames), table, read)
+    return LabelledFrames(name, FrameTable(folder, frames), table, read, collection)
 
 
 class CvatLabels:

@@ -15,7 +15,7 @@ from roadseg.data.label_files import ColourLabels, IndexLabels, LabelReader
 from roadseg.data.labelled import LabelledFrames
 from roadseg.data.listing import by_key, find_files, pair_by_key, require_folder
 from roadseg.data.masks import open_mask
-from roadseg.data.own_classes import SPLIT_OF, Classes, Drives, cut_split, open_classes
+from roadseg.data.own_classes import SPLIT_OF, Classes, Drives, cut_split, open_classes, own_collection
 from roadseg.errors import ConfigError, DataError
 from roadseg.images import IMAGE_SUFFIXES
 
@@ -61,7 +61,7 @@ def open_folder(
             that it does not name are "train", unless it has a list "train" of its own: then every frame must be named.
         drive: regular expression with one group, searched in the frame's name; the group is its drive. If not given,
             the drive is the folder that the image lies in, below that of the split; without one each frame is its own.
-        name: of the dataset; the folder's name if not given.
+        name: of the dataset; the folder's name if not given. Datasets that are given one name label the same pictures.
 
     Raises:
         DataError: when folders are missing, files are unpaired or in no split, or the class table is wrong.
@@ -69,14 +69,14 @@ def open_folder(
     """
     if form not in get_args(Form):
         raise ConfigError(f"folder: form is {form!r}; use {', '.join(get_args(Form))}")
-    name = name or folder.resolve().name
+    collection, name = own_collection(folder, name)
     for part in (images, masks):
         require_folder(folder / part, f"folder '{name}'", HOW_TO_GET)
     table = open_classes(folder, classes, name)
     frames = FrameTable(folder, _frames(folder, images, masks, mask_suffix, split_file, Drives(drive)))
     if not len(frames):
         raise DataError(f"{folder / images} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return LabelledFrames(name, frames, table, _reader(form, table))
+    return LabelledFrames(name, frames, table, _reader(form, table), collection)
 
 
 class ModeLabels:

@@ -21,6 +21,7 @@ from roadseg.data.own_classes import (
     cut_split,
     named_table,
     open_classes,
+    own_collection,
     with_background,
 )
 from roadseg.data.polygons import MIN_POINTS, Point, draw_polygons
@@ -76,7 +77,8 @@ def open_labelme(
         raise ConfigError(f"split is {split!r}; use train, val or test")
     if not line_width_px >= 1:
         raise ConfigError(f"line_width_px is {line_width_px}; use 1 or more")
-    name, annotations = name or folder.resolve().name, images if annotations is None else annotations
+    collection, name = own_collection(folder, name)
+    annotations = images if annotations is None else annotations
     for part in (images, annotations):
         require_folder(folder / part, f"LabelMe dataset '{name}'", HOW_TO_GET)
     pairs = list(_pairs(folder / images, folder / annotations, skip_unlabelled))
@@ -88,7 +90,7 @@ def open_labelme(
         for key, image, label in pairs
     )
     read = LabelMeLabels(table, background_id, line_width_px)
-    return LabelledFrames(name, FrameTable(folder, frames), table, read)
+    return LabelledFrames(name, FrameTable(folder, frames), table, read, collection)
 
 
 class LabelMeLabels:

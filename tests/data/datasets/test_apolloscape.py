@@ -188,7 +188,9 @@ def test_lane_archives_may_lie_in_folders_of_their_road(tmp_path):
 def test_lane_masks_of_ids_are_read_when_asked(tmp_path):
     write_lanes(tmp_path, "road02", "Record001", THIRD, np.array(LANE_IDS, np.uint8))
     assert open_apolloscape_lanes(tmp_path, encoding="ids").read_labels(0, (2, 3)).tolist() == LANE_IDS
-    with pytest.raises(DataError, match=r"_bin.png holds numbers \(L\), but colours are expected"):
+    with pytest.raises(
+        DataError, match=r"_bin.png holds numbers \(L\), but colours that stand for labels are expected"
+    ):
         open_apolloscape_lanes(tmp_path).read_labels(0, (2, 3))
 
 

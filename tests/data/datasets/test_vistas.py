@@ -176,7 +176,7 @@ def test_a_version_written_as_a_number_is_understood(release20):
         ("marking--discrete--stop-line", {"lane_stop_line"}),
         ("marking--discrete--arrow--split-left-or-straight", {"lane_arrow"}),
         ("marking--discrete--hatched--chevron", {"lane_zebra"}),
-        ("marking--discrete--give-way-row", {"lane_other"}),
+        ("marking--discrete--give-way-row", {"lane_stop_line"}),
         ("marking-only--discrete--text", {"lane_other"}),
         ("marking--discrete--crosswalk-zebra", {"crosswalk"}),
         ("marking-only--discrete--crosswalk-zebra", {"crosswalk"}),
