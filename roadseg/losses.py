@@ -72,7 +72,9 @@ class LabelSetCrossEntropy(nn.Module):
             A scalar.
         """
         mask = mask.contiguous()
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        # Networks give bfloat16 with the classes innermost, where a softmax over few classes is slow; one copy does both.
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        logits = logits.to(dtype, memory_format=torch.contiguous_format)
         weight = torch.take(self.set_weights.to(logits.dtype), mask)
         if len(self.slots) == 1:
             total = self._plain(logits, mask)
@@ -105,7 +107,7 @@ class _SetNegativeLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, mask: Tensor, slots: Tensor, sizes: Tensor) -> Tensor:
-        log_p = F.log_softmax(logits.contiguous(), 1)
+        log_p = F.log_softmax(logits, 1)
         log_set = log_p.gather(1, torch.take(slots[0], mask).unsqueeze(1)).view(-1)
         starts, ids = _starts(log_p), mask.view(-1)
         pixels = (torch.take(sizes, ids) > 1).nonzero().squeeze(1)
