@@ -29,3 +29,17 @@ def test_what_the_border_adds_is_what_was_measured():
     assert all(0.45 <= values[0] <= 0.58 for values in by_stride)
     assert all(0.15 <= values[1] <= 0.205 for values in by_stride[1:])
     assert all(1e-4 <= value <= 0.0052 for values in by_stride for value in values[2:])
+
+
+def test_figures_of_road_data_are_those_on_record():
+    text = (ROOT / "README.md").read_text()
+    ratios = [row["ratio"] for row in record("loading")["rows"]]
+    assert f"| {ratios[0]:.2f} times as many; {ratios[1]:.2f}, {ratios[2]:.2f} | `benchmarks.loading` |" in text
+    steps = [case["ratio"] for case in record("label_sets")["cases"].values()]
+    assert f"| {steps[0]:.2f} of its time; {steps[1]:.2f} | `benchmarks.label_sets` |" in text
+    audit = record("audit")
+    assert f"| {audit['seconds']:.1f} s, {audit['memory_growth_mib']} MiB more than for 1,000 | `benchmarks.audit` |" in text
+    mixture = record("mixture")["mean"]
+    lanes = [mixture[name]["iou/lane_marking"] for name in ("mixture", "fine alone")]
+    means = [mixture[name]["miou"] for name in ("mixture", "fine alone")]
+    assert f"| {lanes[0]:.3f} against {lanes[1]:.3f}; {means[0]:.3f} against {means[1]:.3f} | `benchmarks.mixture` |" in text
