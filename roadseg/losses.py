@@ -72,7 +72,7 @@ class LabelSetCrossEntropy(nn.Module):
             A scalar.
         """
         mask = mask.contiguous()
-        # Networks give bfloat16 with the classes innermost, where a softmax over few classes is slow; one copy does both.
+        # Networks give bfloat16 with the classes innermost, where a softmax over few is slow; one copy changes both.
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         logits = logits.to(dtype, memory_format=torch.contiguous_format)
         weight = torch.take(self.set_weights.to(logits.dtype), mask)
