@@ -112,7 +112,7 @@ def test_workers_are_without_torch():
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from roadseg.audit import audit, scan
 from roadseg.data.label_files import IndexLabels
@@ -120,6 +120,7 @@ from tests.audit.conftest import mapped_splits
 from tests.audit.test_scan import SlowLabels, read_by
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit that it is ignored
     scan.INLINE_FRAMES, scan.CHUNK_FRAMES = 0, 1
     splits = read_by(SlowLabels(), mapped_splits(Path(sys.argv[1])))
     print("begin", flush=True)

@@ -68,7 +68,8 @@ def test_a_packaged_model_carries_its_provenance(run):
     )
     header = roadseg.load_predictor("m.safetensors", device="cpu").header
     assert header.short_side_px == 48 and header.weights_licence == "research"
-    assert header.provenance["recipe"]["lr"] == 1e-3 and header.provenance["data"]["frames"] == {"train": 8, "val": 5}
+    frames = {"train": {"camvid": 8}, "val": {"camvid": 5}, "test": {"camvid": 3}}
+    assert header.provenance["recipe"]["lr"] == 1e-3 and header.provenance["data"]["frames"] == frames
     assert header.provenance["scores"]["val/miou"] == pytest.approx(scores()[-1], abs=1e-6)
     assert header.provenance["averaged_weights"] is True and header.provenance["software"]["torch"] == version("torch")
 
