@@ -65,7 +65,7 @@ def count_frames(parts: Sequence[FrameSource]) -> dict[str, int]:
     return counts
 
 
-def classes_taught(classes: ClassTable, taxonomy: Taxonomy) -> set[int]:
+def _told_apart(classes: ClassTable, taxonomy: Taxonomy) -> set[int]:
     """Class ids that a dataset labels by themselves."""
     return {next(iter(s)) for s in classes.sets_in(taxonomy).values() if len(s) == 1}
 
@@ -92,7 +92,7 @@ def _settle(
             split_of[name] = max(split, split_of.get(name, split), key=SPLITS.index)
     taken: set[str] = set()
     # The sort is stable: of equally fine datasets the first one named wins.
-    for k in sorted(shared, key=lambda k: -_told_apart(sources[k].classes, taxonomy)):
+    for k in sorted(shared, key=lambda k: -len(_told_apart(sources[k].classes, taxonomy))):
         for i in range(len(assigned[k])):
             name = sources[k].frames.name(i)
             split = split_of[name]
@@ -100,10 +100,6 @@ def _settle(
             assigned[k][i] = split if kept else ""
             if kept:
                 taken.add(name)
-
-
-def _told_apart(classes: ClassTable, taxonomy: Taxonomy) -> int:
-    return len(classes_taught(classes, taxonomy))
 
 
 def _check_drives(sources: Sequence[FrameSource], drives: DriveSplit) -> None:

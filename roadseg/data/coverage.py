@@ -32,7 +32,7 @@ class Coverage:
         """A table, a row a class and a column a dataset."""
         rows = [
             ["class", *self.cells],
-            *([name, *(c[name] or "-" for c in self.cells.values())] for name in self._names),
+            *([name, *(c[name] or "-" for c in self.cells.values())] for name in self.taxonomy.names),
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join(
@@ -46,10 +46,6 @@ class Coverage:
             "datasets": {k: dict(v) for k, v in self.cells.items()},
             "untaught": self.untaught,
         }
-
-    @property
-    def _names(self) -> list[str]:
-        return self.taxonomy.names
 
 
 def coverage(tables: Sequence[tuple[str, ClassTable]], taxonomy: Taxonomy) -> Coverage:

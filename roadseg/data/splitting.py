@@ -2,18 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
-from roadseg.data.frames import Frame, FrameTable
+from roadseg.data.frames import FrameTable
 from roadseg.errors import ConfigError, DataError, OutputError, plural
 
 _EXACT_SEARCH = 200_000
@@ -49,40 +49,6 @@ class DriveSplit:
     @cached_property
     def _split_of(self) -> dict[str, str]:
         return dict.fromkeys(self.test, "test") | dict.fromkeys(self.val, "val")
-
-
-class Leaks(NamedTuple):
-    """What two splits share.
-
-    Attributes:
-        drives: drive in both -> (frames of it in train, frames of it in val), sorted by drive.
-        names: frame names in both, sorted.
-    """
-
-    drives: dict[str, tuple[int, int]]
-    names: list[str]
-
-
-def find_leaks(train: Iterable[Frame], val: Iterable[Frame]) -> Leaks:
-    """Drives and frames that are trained on and validated on.
-
-    Args:
-        train: frames of the training split.
-        val: frames of the validation split, of the same collection: names and drives are compared as they are.
-    """
-    val_drives: Counter[str] = Counter()
-    val_names: set[str] = set()
-    for frame in val:
-        val_drives[frame.drive] += 1
-        val_names.add(frame.name)
-    train_drives: Counter[str] = Counter()
-    shared: set[str] = set()
-    for frame in train:
-        train_drives[frame.drive] += 1
-        if frame.name in val_names:
-            shared.add(frame.name)
-    both = sorted(train_drives.keys() & val_drives.keys())
-    return Leaks({drive: (train_drives[drive], val_drives[drive]) for drive in both}, sorted(shared))
 
 
 def split_by_drive(
