@@ -37,7 +37,8 @@ class RoadDataModule(LightningDataModule):
         options: options of the one dataset; synthetic has train_frames, val_frames, size and seed.
         datasets: the datasets that are trained on together, each with the settings of `DatasetConfig`.
         taxonomy: name or file of the classes; null is the datasets' own.
-        hold_out: drives to validate on; null keeps the published splits.
+        hold_out: drives to validate on; null keeps the published splits, [] trains on every frame and validates on
+            none.
         split_file: the drives to hold out, as `roadseg data split` writes them.
         waive: findings of the audit that are known and accepted, for example leak-drive:0016E5.
         batch_size: frames a training step and process.
@@ -135,7 +136,8 @@ class RoadDataModule(LightningDataModule):
             DataError: when data is missing or broken.
             ConfigError: when an option of a dataset has a value that cannot work.
         """
-        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+        fitted = ("train",) if self._trains_on_all else ("train", "val")
+        for split in {"fit": fitted, "validate": ("val",), "test": ("test",)}.get(stage, ()):
             self.frames(split).verify(self._verify_frames)
         if stage == "fit":
             self._warn_of_leaks()
@@ -154,6 +156,10 @@ class RoadDataModule(LightningDataModule):
                 "data.split_file, or check data.datasets[].splits"
             )
         return frames
+
+    @property
+    def _trains_on_all(self) -> bool:
+        return self.drives is not None and not self.drives.val
 
     def train_view(self) -> TrainView:
         """The training frames as the network sees them."""
@@ -179,9 +185,9 @@ class RoadDataModule(LightningDataModule):
             )
         return self._loader(view, batch_size=self._batch_size, sampler=sampler, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Whole validation frames, each once."""
-        return self._evaluation_loader("val")
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Whole validation frames, each once; no loader where all frames are trained on."""
+        return [] if self._trains_on_all else self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Whole test frames, each once."""

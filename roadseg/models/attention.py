@@ -54,7 +54,7 @@ class LocallyGroupedAttention(nn.Module):
         query, key, value = split_heads(self.qkv(to_windows(tokens, self.row_multiple)), 3, self.num_heads)
         mask = self._mask(tokens) if self.padding == "mask" and lacks(height, width, self.row_multiple) else None
         # Windows are folded into the batch: exporters know attention over four dimensions, not over five.
-        attended = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+        attended = attend(query, key, value, mask).transpose(1, 2).flatten(2)
         return self.proj(from_windows(attended, batch, height, width, self.row_multiple))
 
     def _mask(self, tokens: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class GlobalSubsampledAttention(nn.Module):
         """Attend from (B, H, W, C), which may be some rows of a map, to the map's context; to the same shape."""
         key, value = context or self.context(tokens)
         (query,) = split_heads(self.q(tokens).flatten(1, 2), 1, self.num_heads)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        attended = attend(query, key, value).transpose(1, 2)
         return self.proj(attended.reshape(tokens.shape))
 
 
@@ -128,6 +128,30 @@ SUBSAMPLINGS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "separable": _separable,
     "avgpool": _average,
 }
+
+
+_MOST_PROBABILITIES = 1 << 26
+"""Above this many attention weights, torch's own kernel, which keeps none of them, is worth its time."""
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention; (B, heads, N, d), twice (B, heads, M, d), and a mask that broadcasts to (N, M).
+
+    Training in bfloat16 on a CPU, it is written out: torch's fused kernel for CPUs takes 2 to 8 times as long for the
+    forward and backward pass over the few keys that Twins attends to (benchmarks/training_step.py).
+    """
+    if (
+        _is_trained_in_bfloat16_on_cpu(query)
+        and query.numel() // query.shape[-1] * key.shape[-2] <= _MOST_PROBABILITIES
+    ):
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value, mask)
+
+
+def _is_trained_in_bfloat16_on_cpu(query: Tensor) -> bool:
+    return query.requires_grad and query.dtype == torch.bfloat16 and query.device.type == "cpu"
 
 
 def split_heads(tokens: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:

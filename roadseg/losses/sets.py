@@ -1,26 +1,4 @@
-"""Losses on logits (B, C, H, W) and masks (B, H, W) of set ids.
-
-A mask's id stands for a set S of classes, one of which the pixel has (`roadseg.label_sets`); an empty set is ignored.
-What follows defines every term for such labels, overlapping ones too. With p = softmax(logits), P_S = sum over c in S
-of p_c, and sets of one class each, all of it is the usual definition.
-
-*Cross-entropy*: -log P_S, the negative log-likelihood of what the label says. Its gradient with regard to logit c is
-p_c - [c in S] p_c / P_S: the members share the pull in the proportions that the network itself believes in.
-
-*Class weights*: w(S) = min over c in S of w_c. Weights raise classes that are rare; a label that may mean a common
-class does not say that the pixel is of a rare one. The loss of a batch is sum_i w(S_i) l_i / sum_i w(S_i).
-
-*Label smoothing*: (1 - e) (-log P_S) + e / C sum over c of (-log p_c): the uniform part knows no sets. With class
-weights the first part is weighed by w(S), the terms of the second by w_c, and the whole is divided by sum_i w(S_i),
-as torch does.
-
-*Region losses* (Dice, Lovasz, boundary terms) compare, region by region, a prediction and a truth per pixel. Each set
-S that occurs in a batch has a region, with prediction P_S. Its truth at a pixel labelled T is 1 if T is a subset of
-S, 0 if T and S share no class; where they overlap without inclusion the label does not say, and the pixel is left out
-of this region. The loss is the mean over the regions. So a pixel {road, lane_marking} is outside `building`, inside
-{road, lane_marking}, and says nothing about `lane_marking` alone. `region_targets` gives the
-truths; the scores of `roadseg.metrics.regions` rest on them, and no region loss is offered yet.
-"""
+"""What the losses on label sets share: -log P_S per pixel, weights of sets, and what a label says of a region."""
 
 from typing import Any
 
@@ -33,15 +11,12 @@ from roadseg.label_sets import LabelSets
 from roadseg.taxonomy import IGNORE_INDEX
 
 
-class LabelSetCrossEntropy(nn.Module):
-    """Cross-entropy on set ids, averaged over the labelled pixels; 0, not NaN, where a batch has none.
-
-    The formulas are in this module's docstring.
+class PixelLoss(nn.Module):
+    """What losses share that judge each pixel by itself: -log P_S and w(S).
 
     Args:
         label_sets: meaning of the ids.
         class_weights: (C,), or None for equal weights.
-        label_smoothing: share of the uniform part, 0 up to, but not, 1.
     """
 
     slots: Tensor
@@ -49,11 +24,8 @@ class LabelSetCrossEntropy(nn.Module):
     class_weights: Tensor | None
     set_weights: Tensor
 
-    def __init__(
-        self, label_sets: LabelSets, class_weights: Tensor | None = None, label_smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, label_sets: LabelSets, class_weights: Tensor | None = None) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
         self.num_classes = len(label_sets.taxonomy)
         slots, sizes = _slots(label_sets)
         self.register_buffer("slots", slots, persistent=False)
@@ -61,40 +33,37 @@ class LabelSetCrossEntropy(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("set_weights", _set_weights(label_sets, class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Loss of a batch.
+    def weigh(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """w(S) of each pixel of a mask, of its shape; 0 where it is ignored."""
+        return torch.take(self.set_weights.to(dtype), mask)
+
+    def negative_log_likelihood(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """-log P_S of each pixel.
 
         Args:
-            logits: (B, C, H, W), any floating type; the sums are done in float32 or better.
-            mask: (B, H, W) int64 of set ids; 255 is ignored.
+            logits: (B, C, H, W), as `full_precision` gives them.
+            mask: (B, H, W) int64 of set ids, contiguous.
 
         Returns:
-            A scalar.
+            (B, H, W); finite, but of no meaning, where the mask is ignored.
         """
-        mask = mask.contiguous()
-        # Networks give bfloat16 with the classes innermost, where a softmax over few is slow; one copy changes both.
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        logits = logits.to(dtype, memory_format=torch.contiguous_format)
-        weight = torch.take(self.set_weights.to(logits.dtype), mask)
-        if len(self.slots) == 1:
-            total = self._plain(logits, mask)
-        else:
-            total = (_SetNegativeLogLikelihood.apply(logits, mask, self.slots, self.sizes) * weight).sum()
-        if self.label_smoothing:
-            total = (1 - self.label_smoothing) * total + self.label_smoothing * self._uniform(logits, mask)
-        return total / weight.sum().clamp(min=torch.finfo(logits.dtype).tiny)
+        if len(self.slots) == 1:  # every set has one class: torch's own
+            return F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX, reduction="none")
+        return _SetNegativeLogLikelihood.apply(logits, mask, self.slots, self.sizes)
 
-    def _plain(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The sum where every set has one class: torch's own."""
-        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        return F.cross_entropy(logits, mask, weights, ignore_index=IGNORE_INDEX, reduction="sum")
 
-    def _uniform(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Sum over labelled pixels of the mean over classes of -w_c log p_c."""
-        log_p = F.log_softmax(logits, 1)
-        if self.class_weights is not None:
-            log_p = log_p * self.class_weights.to(logits.dtype)[:, None, None]
-        return -(log_p.sum(1) * (mask != IGNORE_INDEX)).sum() / self.num_classes
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits in float32 or better, with the classes outermost.
+
+    Networks give bfloat16 with the classes innermost, where a softmax over few is slow; one copy changes both.
+    """
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits.to(dtype, memory_format=torch.contiguous_format)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Sum w v / sum w; 0 where nothing has weight."""
+    return (values * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 class _SetNegativeLogLikelihood(torch.autograd.Function):
