@@ -1,8 +1,9 @@
 """The confusion matrix of a split."""
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
+from roadseg.metrics.tally import sum_over_processes
 from roadseg.taxonomy import IGNORE_INDEX
 
 
@@ -39,9 +40,4 @@ class ConfusionMatrix:
 
     def summed(self) -> Tensor:
         """(N, C) int64 counts [truth, prediction] of all processes together. Collective: every process calls it."""
-        counts = self.counts.clone()
-        if distributed.is_available() and distributed.is_initialized():
-            device = torch.device("cuda") if distributed.get_backend() == "nccl" else torch.device("cpu")
-            counts = counts.to(device)
-            distributed.all_reduce(counts)
-        return counts.cpu()
+        return sum_over_processes(self.counts)

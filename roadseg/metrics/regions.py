@@ -38,12 +38,8 @@ def coarsest_regions(counts: Tensor, label_sets: LabelSets) -> list[int]:
     """Set ids that occur in the truth and are part of no other that does: what the labels ask at least."""
     occurring = counts.sum(1) > 0
     inside, _ = region_targets(label_sets)
-    return [
-        i
-        for i in range(len(label_sets))
-        if occurring[i]
-        and not any(inside[i, other] and occurring[other] for other in range(len(label_sets)) if other != i)
-    ]
+    within_other = (inside & occurring & ~torch.eye(len(label_sets), dtype=torch.bool)).any(1)
+    return [int(i) for i in (occurring & ~within_other).nonzero()]
 
 
 def accuracy(counts: Tensor, label_sets: LabelSets) -> float:
