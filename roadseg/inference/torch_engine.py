@@ -55,13 +55,20 @@ class TorchEngine:
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
         """Logits (B, C, H, W) at the size of `batch` (B, 3, H, W), computed at the model's inference scale."""
         size = (batch.shape[2], batch.shape[3])
-        if self._short_side_px is None or min(size) == self._short_side_px:
+        working = working_size(size, self._short_side_px)
+        if working == size:
             return self._network(batch)
-        # A sliver would grow without bound: at most so that its long side reaches what an ordinary image's would.
-        scale = min(self._short_side_px / min(size), max(1.0, MAX_ASPECT * self._short_side_px / max(size)))
-        working_size = [max(1, round(side * scale)) for side in size]
-        resized = F.interpolate(batch.float(), working_size, mode="bilinear", antialias=scale < 1)
+        resized = F.interpolate(batch.float(), working, mode="bilinear", antialias=min(working) < min(size))
         return F.interpolate(self._network(resized), size, mode="bilinear")
+
+
+def working_size(size: tuple[int, int], short_side_px: int | None) -> tuple[int, int]:
+    """(H, W) at which the network sees an image of (H, W) px: its own, or that with the short side asked for."""
+    if short_side_px is None or min(size) == short_side_px:
+        return size
+    # A sliver would grow without bound: at most so that its long side reaches what an ordinary image's would.
+    scale = min(short_side_px / min(size), max(1.0, MAX_ASPECT * short_side_px / max(size)))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def pick_device(name: str) -> torch.device:
