@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roadseg.pseudo_labels.command import add_pseudo_label_command
+
 if TYPE_CHECKING:
     from roadseg.audit.report import AuditReport
     from roadseg.data.mapped import MappedFrames
@@ -28,6 +30,7 @@ def add_data_commands(add: Add) -> None:
     _add_split(add)
     _add_get(add)
     _add_shard(add)
+    add_pseudo_label_command(add)
 
 
 def _add_coverage(add: Add) -> None:

@@ -54,6 +54,15 @@ def test_drives_that_are_held_out_are_held_out_whole_of_every_dataset(root):
     assert held(data, "val") == {"camvid": ["B_0", "B_2"], "camvid32": ["B_1", "B_3"]}
 
 
+def test_where_nothing_is_held_out_every_frame_is_trained_on_and_none_validated(root):
+    data = module(root, *BOTH, hold_out=[])
+    data.setup("fit")
+    assert held(data, "train") == {"camvid": ["A_0", "B_0", "C_0", "B_2"], "camvid32": ["A_1", "B_1", "B_3"]}
+    assert data.val_dataloader() == []
+    with pytest.raises(DataError, match="no frame belongs to the split 'val'"):
+        data.setup("validate")
+
+
 def test_a_dataset_gives_frames_only_to_the_splits_asked_for(root):
     """And the other dataset's copy then is not lost."""
     coarse, fine = DatasetConfig("camvid", splits=["train"]), DatasetConfig("camvid32", splits=["val"])

@@ -49,6 +49,15 @@ def test_validate_package_and_segment_agree_with_each_other_and_with_own_scoring
     assert own_miou(masks, camvid_root) == pytest.approx(printed, abs=1e-6)
 
 
+def test_a_run_on_every_frame_validates_nothing_and_resumes(run):
+    assert run("fit", "--data.hold_out", "[]", "--trainer.max_epochs", 1) == 0
+    assert [p.name for p in Path("runs/tiny/version_0/checkpoints").iterdir()] == ["last.ckpt"]
+    assert run("fit", "--data.hold_out", "[]", "--ckpt_path", checkpoint()) == 0
+    states = [torch.load(checkpoint(version=version), weights_only=True) for version in (0, 1)]
+    assert states[1]["global_step"] == 2 * states[0]["global_step"] > 0
+    assert "val/miou" not in Path("runs/tiny/version_1/metrics.csv").read_text()
+
+
 def test_test_and_predict_run_on_a_checkpoint(run, camvid_root, capsys):
     assert run("fit") == 0
     capsys.readouterr()
