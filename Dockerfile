@@ -1,7 +1,8 @@
-# The service, running a .safetensors model file in PyTorch.
+# The service, running the bundled model, or a .safetensors model file, in PyTorch.
 #
 #   docker build -t roadseg .
-#   docker run --rm -p 8000:8000 -v "$PWD/model.safetensors:/models/model.safetensors:ro" --read-only roadseg
+#   docker run --rm -p 8000:8000 --read-only roadseg
+#   docker run --rm -p 8000:8000 --read-only -v "$PWD/model.safetensors:/model.safetensors:ro" roadseg --model /model.safetensors
 
 FROM python:3.11-slim AS build
 RUN python -m venv /opt/roadseg
@@ -22,4 +23,3 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 # 0.0.0.0 is the container's own network; publish the port only to whom it is meant for.
 ENTRYPOINT ["roadseg", "serve", "--host", "0.0.0.0", "--port", "8000"]
-CMD ["--model", "/models/model.safetensors"]

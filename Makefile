@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 
 # The raw value, handed over in the environment: a file name may hold spaces, quotes and dollar signs.
 demo: override export IMAGE := $(value IMAGE)
-demo: $(READY) ## Train briefly, package, serve, segment a scene; IMAGE=photo.jpg segments that as well.
+demo: $(READY) ## Serve the bundled model and segment a scene, then train one briefly; IMAGE=photo.jpg segments that too.
 	$(BIN)/python examples/demo.py $${IMAGE:+"--image=$$IMAGE"}
 
 test: $(READY) ## Run the tests but the slow ones.
@@ -40,8 +40,8 @@ format: $(READY) ## Put files into the project's format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-serve: $(READY) ## Serve a model file: make serve MODEL=model.safetensors PORT=8000
-	$(BIN)/roadseg serve --model '$(or $(MODEL),$(error say which model: make serve MODEL=model.safetensors))' --port $(or $(PORT),8000)
+serve: $(READY) ## Serve the bundled model, or a model file: make serve MODEL=model.safetensors PORT=8000
+	$(BIN)/roadseg serve $(if $(MODEL),--model '$(MODEL)') --port $(or $(PORT),8000)
 
 clean: ## Remove what setup, tests and demo made.
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache outputs

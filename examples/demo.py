@@ -1,7 +1,7 @@
-"""The whole path in a few minutes: train briefly on synthetic scenes, package, serve, segment an unseen scene.
+"""The whole path in a few minutes: serve the bundled model and post a scene to it, then train one's own and use that.
 
 It runs the commands that a user would type, on two CPU cores and without a download. `make demo` calls it; with
-`--image photo.jpg` the same model segments that photo as well (it has seen nothing but synthetic scenes, and shows it).
+`--image photo.jpg` the bundled model segments that photo as well.
 """
 
 import argparse
@@ -34,13 +34,18 @@ from PIL import Image
 from roadseg.data.synthetic import SYNTHETIC_TAXONOMY, render_scene
 from roadseg.errors import ImageTooLargeError, OutputError, RoadsegError
 from roadseg.images import read_image
+from roadseg.inference.bundled import DEFAULT_MODEL, model_path
+from roadseg.inference.licence import licence_line
+from roadseg.inference.package import read_model_file
 from roadseg.inference.result import SegmentationResult, encode_png, write_whole
-from roadseg.taxonomy import load_taxonomy
+from roadseg.taxonomy import Taxonomy, load_taxonomy
 from roadseg_service import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 UNSEEN_SEED = 20_261
 """Far from the scenes of training and validation, whose seeds are derived otherwise."""
+
+OWN_MODEL = "model.safetensors"
 
 READY_TIMEOUT_S = 120.0
 
@@ -86,23 +91,46 @@ def main() -> int:
 
 
 def run(photo: Path | None, output: Path) -> int:
-    """Train, package, serve, segment, and write the pictures into `output`."""
-    model = output / "model.safetensors"
-    subjects = [unseen_scene()]
-    if photo is not None:  # one that the service would not take is refused now, not after the training
-        subjects.append(subject_of(photo, model))
+    """Use the bundled model, then train one and use that; the pictures are written into `output`."""
+    scene = unseen_scene()
+    subjects = [scene]
+    if photo is not None:  # one that the service would not take is refused before anything is made
+        subjects.append(subject_of(photo))
     prepare(output)
-    checkpoint = train(output)
-    step("Packaging the averaged weights as one model file")
-    # Scenes of training are 192 px high: larger images are segmented at about that scale.
-    command("roadseg", "package", str(checkpoint), "-o", str(model), "--short-side-px", "224")
-    step("Serving it, and posting what it never saw")
-    with served(model, output / "service.log") as url:
-        for subject in subjects:
-            picture = output / f"{subject.name}.png"
-            write_picture(picture, subject, url)
-            print(f"input | mask | overlay: {picture}")
+    serve_bundled(subjects, output)
+    use_own(train(output), scene, output)
+    print(f"\nDone: all pictures are in {output}, and your own model is {output / OWN_MODEL}")
     return 0
+
+
+def serve_bundled(subjects: list[Subject], output: Path) -> None:
+    """Serve the bundled model, and draw what it answers to each image."""
+    step(f"Serving the bundled model, {DEFAULT_MODEL}, and posting images to it")
+    header = read_model_file(model_path(DEFAULT_MODEL)).header
+    if terms := licence_line(DEFAULT_MODEL, header.weights_licence):
+        print(terms)
+    with served(DEFAULT_MODEL, output / "service.log") as url:
+        for subject in subjects:
+            mask = np.asarray(Image.open(BytesIO(post(url, subject.upload, "image/png"))))
+            answer = json.loads(post(url, subject.upload, "application/json"))
+            print(f"{subject.name}: {largest({c['name']: c['share'] for c in answer['classes']})}")
+            write_picture(output / f"{subject.name}.png", subject.pixels, mask, header.taxonomy)
+
+
+def use_own(checkpoint: Path, scene: Subject, output: Path) -> None:
+    """Package a checkpoint, and draw what `roadseg segment` makes of the scene with it."""
+    step("Packaging its averaged weights as one model file")
+    model = output / OWN_MODEL
+    # Scenes of training are 192 px high: larger images are segmented at about that scale.
+    command("roadseg", "package", str(checkpoint), "-o", str(model), "--short-side-px", "224", "--half")
+    step("Segmenting the same scene with it: a model of two minutes, which knows synthetic scenes and no street")
+    image, masks = output / "input" / "scene.png", output / "masks"
+    write_whole(image, scene.upload)
+    command("roadseg", "segment", str(image), "--model", str(model), "-o", str(masks))
+    mask, taxonomy = np.asarray(Image.open(masks / image.name)), load_taxonomy(SYNTHETIC_TAXONOMY)
+    counts = np.bincount(mask.ravel(), minlength=len(taxonomy)) / mask.size
+    print(f"scene: {largest({name: float(share) for name, share in zip(taxonomy.names, counts, strict=True)})}")
+    write_picture(output / "scene_own.png", scene.pixels, mask, taxonomy)
 
 
 def end_by_signal(number: int, frame: FrameType | None) -> NoReturn:
@@ -117,13 +145,13 @@ def unseen_scene() -> Subject:
     return Subject("scene", encode_png(Image.fromarray(pixels)), pixels)
 
 
-def subject_of(photo: Path, model: Path) -> Subject:
+def subject_of(photo: Path) -> Subject:
     """The user's photo.
 
     Raises:
-        RoadsegError: when it cannot be read, or is larger than the service of `model` will take.
+        RoadsegError: when it cannot be read, or is larger than the service will take.
     """
-    limits = load_settings(model=str(model))
+    limits = load_settings(model=DEFAULT_MODEL)
     pixels = read_image(photo, max_pixels=limits.max_pixels).pixels
     upload = photo.read_bytes()
     if len(upload) > limits.max_body_bytes:
@@ -151,7 +179,7 @@ def runs_in(output: Path) -> Path:
 
 def train(output: Path) -> Path:
     """Fit the nano network on synthetic scenes; gives the last checkpoint."""
-    step("Training twins_svt_nano on synthetic scenes (configs/demo.yaml)")
+    step("Training a model of your own, for a minute or two on synthetic scenes (configs/demo.yaml)")
     start = time.monotonic()
     runs = runs_in(output)
     folder = ["--trainer.default_root_dir", str(runs.parent), "--name", runs.name]
@@ -164,9 +192,10 @@ def train(output: Path) -> Path:
 
 
 @contextmanager
-def served(model: Path, log: Path) -> Iterator[str]:
+def served(model: str, log: Path) -> Iterator[str]:
     """Run `roadseg serve` on a free port until the block ends; gives its URL."""
-    arguments = [script("roadseg"), "serve", "--model", str(model), "--port", "0"]
+    print(f"$ roadseg serve --model {model} --port 0", flush=True)
+    arguments = [script("roadseg"), "serve", "--model", model, "--port", "0"]
     with (
         log.open("w") as errors,
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as service,
@@ -215,16 +244,20 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def write_picture(path: Path, subject: Subject, url: str) -> None:
-    """Have an image segmented, and write input | mask | overlay side by side."""
-    mask = np.asarray(Image.open(BytesIO(post(url, subject.upload, "image/png"))))
-    areas = {c["name"]: c["share"] for c in json.loads(post(url, subject.upload, "application/json"))["classes"]}
-    write_whole(path, encode_png(Image.fromarray(side_by_side(subject.pixels, mask))))
-    largest = sorted(areas.items(), key=lambda item: -item[1])[:5]
-    print(f"{path.stem}: {', '.join(f'{name} {share:.0%}' for name, share in largest)}")
+def write_picture(path: Path, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> None:
+    """Write input | mask | overlay side by side."""
+    write_whole(path, encode_png(Image.fromarray(side_by_side(pixels, mask, taxonomy))))
+    print(f"input | mask | overlay: {path}")
 
 
-def side_by_side(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def largest(shares: dict[str, float]) -> str:
+    """The five largest shares of an image, in words."""
+    return ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares.items(), key=lambda item: -item[1])[:5])
+
+
+def side_by_side(
+    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], taxonomy: Taxonomy
+) -> npt.NDArray[np.uint8]:
     """Input | mask | overlay of an image (H, W, 3), none of its sides above `ROW_SIDE_PX`."""
     height, width = mask.shape
     scale = ROW_SIDE_PX / max(3 * width, height)
@@ -232,7 +265,7 @@ def side_by_side(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> 
         size = (max(1, int(width * scale)), max(1, int(height * scale)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-    result = SegmentationResult(pixels, mask, load_taxonomy(SYNTHETIC_TAXONOMY), model_digest="")
+    result = SegmentationResult(pixels, mask, taxonomy, model_digest="")
     return np.hstack([pixels, result.overlay(opacity=1.0), result.overlay()])
 
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from roadseg.errors import CheckpointError, ConfigError, TaxonomyError
+from roadseg.errors import CheckpointError, ConfigError, ModelFileError, TaxonomyError
 from roadseg.inference.package import (
     MAX_SHORT_SIDE_PX,
     MIN_SHORT_SIDE_PX,
+    UNSPECIFIED_LICENCE,
     ModelFile,
     ModelHeader,
     parse_architecture,
@@ -21,6 +24,11 @@ from roadseg.taxonomy import Taxonomy
 
 HEADER_KEY = "roadseg"
 """Key of a Lightning checkpoint under which a task describes itself."""
+
+LATER_SETTINGS: Mapping[str, Any] = dict(
+    loss=[{"name": "cross_entropy"}], layer_decay=1.0, no_decay=[], auxiliary=None, init_from=None
+)
+"""With what checkpoints were trained that are older than a setting of the segmentation task."""
 
 _WEIGHT_PARTS = {"state_dict": dict, "epoch": int, "global_step": int}
 _RESUME_PARTS = {
@@ -189,7 +197,8 @@ def check_same_recipe(checkpoint: Mapping[str, Any], recipe: Mapping[str, Any]) 
     Raises:
         CheckpointError: naming each value that differs.
     """
-    differing = _differences(checkpoint[HEADER_KEY]["recipe"], recipe)
+    before = {key: value for key, value in LATER_SETTINGS.items() if key in recipe} | checkpoint[HEADER_KEY]["recipe"]
+    differing = _differences(before, recipe)
     if differing:
         raise CheckpointError(
             f"the checkpoint was trained with other hyperparameters: {'; '.join(differing)}. To go on with that run, "
@@ -206,7 +215,12 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def package_checkpoint(
-    path: str | Path, output: str | Path, *, short_side_px: int | None = None, weights_licence: str = "unspecified"
+    path: str | Path,
+    output: str | Path,
+    *,
+    short_side_px: int | None = None,
+    weights_licence: str = UNSPECIFIED_LICENCE,
+    half: bool = False,
 ) -> str:
     """Turn a training checkpoint into a model file; of an averaged run the averaged weights.
 
@@ -215,6 +229,8 @@ def package_checkpoint(
         output: the model file to write, ending in `.safetensors`.
         short_side_px: resize images to this short side before the network; None runs them at their own size.
         weights_licence: under which terms the weights may be used.
+        half: whether weights are stored as float16, in half the bytes. Buffers, which are the normalisation and the
+            statistics of batch norms, keep float32, and the network computes in float32 in any case.
 
     Returns:
         The model file's SHA-256 digest.
@@ -222,7 +238,8 @@ def package_checkpoint(
     Raises:
         ConfigError: when short_side_px is out of range.
         CheckpointError: when the checkpoint cannot be used.
-        ModelFileError: when the output's name is wrong, or the weights are not finite or do not fit their network.
+        ModelFileError: when the output's name is wrong, or the weights are not finite, do not fit their network, or
+            are too large for float16.
     """
     if short_side_px is not None and not MIN_SHORT_SIDE_PX <= short_side_px <= MAX_SHORT_SIDE_PX:
         raise ConfigError(
@@ -236,8 +253,22 @@ def package_checkpoint(
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(_NETWORK)
     }
-    network_of(ModelFile(model, weights, "", Path(path)))  # a file that could not be loaded is never written
+    # A file that could not be loaded is never written.
+    network = network_of(ModelFile(model, weights, "", Path(path)))
+    if half:
+        weights |= {name: _as_float16(name, weights[name]) for name, _ in network.named_parameters()}
     return write_model_file(output, model, weights)
+
+
+def _as_float16(name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    with np.errstate(over="ignore"):  # it is refused below, by name
+        halved = values.astype(np.float16)
+    if not np.isfinite(halved).all():
+        raise ModelFileError(
+            f"weight '{name}' holds {np.abs(values).max():g}, and float16 ends at {np.finfo(np.float16).max:g}; "
+            "package without --half"
+        )
+    return halved
 
 
 def _header_of(
@@ -245,6 +276,7 @@ def _header_of(
 ) -> ModelHeader:
     header = checkpoint[HEADER_KEY]
     provenance = {key: header.get(key) for key in ("recipe", "data", "scores", "software")}
+    provenance |= {key: header[key] for key in ("class_weights", "initialisation") if header.get(key)}
     provenance |= {key: checkpoint[key] for key in ("epoch", "global_step")}
     provenance["averaged_weights"] = "averaging_state" in checkpoint
     return ModelHeader(

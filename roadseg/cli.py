@@ -9,6 +9,8 @@ from importlib import import_module
 import roadseg
 from roadseg.data_commands import add_data_commands
 from roadseg.errors import ConfigError, RoadsegError, name_missing_extra
+from roadseg.evaluation_commands import add_evaluation_commands
+from roadseg.inference.bundled import BUNDLED_MODELS, DEFAULT_MODEL
 
 TRAINING_COMMANDS = {
     "fit": "train a model from a YAML file",
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=summary, add_help=False)
     for add in (_add_package, _add_segment, _add_models, _add_serve):
         add(commands)
+    add_evaluation_commands(partial(_command, commands))
     _add_data(commands)
     return parser
 
@@ -100,7 +103,7 @@ def _command(
 
 
 def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("data", help="look at data before training on it: get, audit, coverage, split, shard")
+    parser = commands.add_parser("data", help="look at data before training on it: get, audit, coverage, split, shard, pseudo-label")
     below = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
     add_data_commands(partial(_command, below))
 
@@ -124,6 +127,7 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--weights-licence", default="unspecified", metavar="TEXT", help="terms under which the weights may be used"
     )
+    parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the bytes")
 
 
 def _add_segment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -131,7 +135,7 @@ def _add_segment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         commands,
         "segment",
         "write the masks of images",
-        "roadseg segment drive/ photo.jpg --model model.safetensors -o masks --overlay",
+        "roadseg segment drive/ photo.jpg -o masks --overlay",
         _segment,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, and folders to search through")
@@ -170,16 +174,21 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         commands,
         "serve",
         "serve a model over HTTP",
-        "roadseg serve --model model.safetensors --port 8000",
+        "roadseg serve --port 8000",
         _serve,
     )
     _add_model_options(parser)
+    parser.set_defaults(model=None)  # the environment may name one
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="FILE", help="model file (.safetensors)")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"model file (.safetensors), or a bundled model: {', '.join(BUNDLED_MODELS)} (default: {DEFAULT_MODEL})",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto, which is f32)")
     parser.add_argument(
@@ -193,7 +202,11 @@ def _package(args: argparse.Namespace) -> int:
     from roadseg.checkpoint import package_checkpoint
 
     digest = package_checkpoint(
-        args.checkpoint, args.output, short_side_px=args.short_side_px, weights_licence=args.weights_licence
+        args.checkpoint,
+        args.output,
+        short_side_px=args.short_side_px,
+        weights_licence=args.weights_licence,
+        half=args.half,
     )
     print(f"wrote {args.output}\nsha256 {digest}")
     return 0

@@ -54,7 +54,7 @@ def test_version_is_the_packages(capsys):
     [
         ([], "arguments are required: COMMAND"),
         (["fitt"], "invalid choice: 'fitt'"),
-        (["segment", "a.jpg", "-o", "out"], "arguments are required: --model"),
+        (["segment", "a.jpg", "--model", "m"], "arguments are required: -o/--output"),
         (["segment", "a.jpg", "--model", "m", "-o", "out", "--orientation", "up"], "invalid choice: 'up'"),
         (["serve", "--model", "m", "--port", "http"], "invalid int value: 'http'"),
         (["package", "x.ckpt"], "arguments are required: -o/--output"),

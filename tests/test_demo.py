@@ -20,9 +20,13 @@ import pytest
 from PIL import Image
 
 import roadseg
+import roadseg.inference.bundled
 import roadseg_service
+from roadseg import cli
 from roadseg.data.synthetic import SYNTHETIC_TAXONOMY, render_scene
 from roadseg.images import read_image
+from roadseg.inference.package import read_model_file
+from tests.inference.test_package import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTABLE = os.pathsep.join(str(Path(module.__file__).parents[1]) for module in (roadseg, roadseg_service))
@@ -36,16 +40,31 @@ def demo(monkeypatch):
 
 
 @pytest.fixture
-def untrained(demo, monkeypatch, model_file):
-    """The demo, with a finished model file in place of training."""
+def untrained(demo, monkeypatch, model_file, tmp_path):
+    """The demo, with a bundled model of random weights, and a finished model file in place of training."""
+    weights = tmp_path / "installed" / "weights"
+    weights.mkdir(parents=True)
+    header = {"weights_licence": "research use only", "taxonomy": recoloured(read_model_file(model_file).header)}
+    rewrite(model_file, weights / "roadseg-nano.safetensors", header=header)
 
-    def package(name, *arguments):
-        assert (name, arguments[0]) == ("roadseg", "package")
-        shutil.copy(model_file, arguments[arguments.index("-o") + 1])
+    def run_here(name, *arguments):
+        assert name == "roadseg"
+        if arguments[0] == "package":
+            shutil.copy(model_file, arguments[arguments.index("-o") + 1])
+        else:
+            assert cli.main([*arguments, "--device", "cpu"]) == 0
 
+    monkeypatch.setattr(roadseg.inference.bundled, "WEIGHTS", weights)
     monkeypatch.setattr(demo, "train", lambda output: output / "last.ckpt")
-    monkeypatch.setattr(demo, "command", package)
+    monkeypatch.setattr(demo, "command", run_here)
     return demo
+
+
+def recoloured(header):
+    """The classes of a model in other colours, by which its pictures can be told from those of another."""
+    taxonomy = header.taxonomy.to_dict()
+    classes = [{**c, "colour": [255 - value for value in c["colour"]]} for c in taxonomy["classes"]]
+    return {**taxonomy, "classes": classes}
 
 
 def run(demo, monkeypatch, *arguments):
@@ -69,8 +88,10 @@ def write_script(path, text):
     return path
 
 
-def test_a_photo_named_scene_gets_a_picture_beside_the_scenes(untrained, model_file, monkeypatch, tmp_path):
-    call = "import sys, roadseg.cli; sys.exit(roadseg.cli.main())"
+def test_a_photo_named_scene_gets_a_picture_beside_the_scenes(untrained, model_file, monkeypatch, tmp_path, capsys):
+    weights = roadseg.inference.bundled.WEIGHTS
+    call = "import sys, pathlib, roadseg.cli, roadseg.inference.bundled as bundled; "
+    call += f"bundled.WEIGHTS = pathlib.Path({str(weights)!r}); sys.exit(roadseg.cli.main())"
     command = f"PYTHONPATH={shlex.quote(IMPORTABLE)} exec {shlex.quote(sys.executable)} -c {shlex.quote(call)}"
     service = write_script(tmp_path / "roadseg", f'#!/bin/sh\n{command} "$@"\n')
     monkeypatch.setattr(untrained, "script", lambda name: str(service))
@@ -80,10 +101,14 @@ def test_a_photo_named_scene_gets_a_picture_beside_the_scenes(untrained, model_f
 
     assert run(untrained, monkeypatch, "--output", tmp_path / "out", "--image", photo) == 0
     assert Image.open(tmp_path / "out" / "scene.png").size == (3 * 640, 384)
+    own = np.split(np.asarray(Image.open(tmp_path / "out" / "scene_own.png")), 3, axis=1)
+    ids = roadseg.load_predictor(model_file, device="cpu")(own[0]).mask
+    assert np.array_equal(own[1], roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette[ids])
     pixels, mask, _ = np.split(np.asarray(Image.open(tmp_path / "out" / "photo_scene.png")), 3, axis=1)
     assert np.array_equal(pixels, read_image(photo).pixels)
-    ids = roadseg.load_predictor(model_file, device="cpu")(photo).mask
-    assert np.array_equal(mask, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette[ids])
+    bundled = roadseg.load_predictor(device="cpu")
+    assert np.array_equal(mask, bundled.taxonomy.palette[bundled(photo).mask])
+    assert "roadseg-nano: weights: research use only; code: Apache-2.0\n" in capsys.readouterr().out
 
 
 @contextmanager
@@ -181,13 +206,13 @@ def too_many_pixels(folder):
         (lambda folder: folder / "gone.jpg", "gone.jpg: No such file"),
     ],
 )
-def test_a_photo_that_the_service_would_refuse_is_refused_before_the_training(
+def test_a_photo_that_the_service_would_refuse_is_refused_before_anything_is_made(
     demo, monkeypatch, tmp_path, capsys, make, message
 ):
-    def train(output):
-        raise AssertionError("trained")
+    def prepare(output):
+        raise AssertionError("prepared")
 
-    monkeypatch.setattr(demo, "train", train)
+    monkeypatch.setattr(demo, "prepare", prepare)
     assert run(demo, monkeypatch, "--output", tmp_path / "out", "--image", make(tmp_path)) == 1
     assert message in capsys.readouterr().err
 
@@ -215,11 +240,12 @@ def test_training_runs_of_earlier_demos_are_removed_and_nothing_else(untrained, 
 )
 def test_pictures_of_huge_photos_are_shrunk_and_keep_the_class_colours(demo, size, shown):
     rng = np.random.default_rng(0)
-    row = demo.side_by_side(np.zeros((*size, 3), np.uint8), rng.integers(0, 11, size, np.uint8))
+    taxonomy = roadseg.load_taxonomy(SYNTHETIC_TAXONOMY)
+    row = demo.side_by_side(np.zeros((*size, 3), np.uint8), rng.integers(0, 11, size, np.uint8), taxonomy)
     assert row.shape == (*shown, 3)
     colours = np.unique(np.split(row, 3, axis=1)[1].reshape(-1, 3), axis=0)
     assert len(colours) == 11
-    assert set(map(tuple, colours)) <= set(map(tuple, roadseg.load_taxonomy(SYNTHETIC_TAXONOMY).palette))
+    assert set(map(tuple, colours)) <= set(map(tuple, taxonomy.palette))
 
 
 @pytest.mark.slow
@@ -239,5 +265,5 @@ def test_the_whole_demo_trains_serves_and_draws(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     scores = [float(s) for s in done.stdout.partition("validation mIoU: ")[2].partition("  (")[0].split(" -> ")]
     assert len(scores) >= 3 and scores[-1] > scores[0] and scores[-1] > 0.3
-    assert Image.open(tmp_path / "out" / "scene.png").width == 3 * 640
-    assert Image.open(tmp_path / "out" / "photo_my photo.png").width == 3 * 200
+    for name, width in (("scene", 640), ("scene_own", 640), ("photo_my photo", 200)):
+        assert Image.open(tmp_path / "out" / f"{name}.png").width == 3 * width

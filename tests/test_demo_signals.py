@@ -44,8 +44,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes
 import demo
 folder, phase = sys.argv[1:]
 demo.script = lambda name: f"{folder}/{name}"
-if phase == "serving":
-    demo.train, demo.command = lambda output: output / "last.ckpt", lambda *arguments: None
+if phase == "training":
+    demo.serve_bundled = lambda subjects, output: None
 sys.argv = ["demo.py", "--output", folder]
 sys.exit(demo.main())
 """

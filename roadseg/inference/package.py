@@ -23,6 +23,7 @@ from roadseg.taxonomy import Taxonomy
 
 FORMAT_VERSION = 1
 MIN_SHORT_SIDE_PX, MAX_SHORT_SIDE_PX = 32, 4096
+UNSPECIFIED_LICENCE = "unspecified"
 _KEY = "roadseg"
 _PICKLE_SUFFIXES = frozenset({".ckpt", ".pth", ".pt", ".pkl"})
 
@@ -65,7 +66,7 @@ class ModelHeader:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     short_side_px: int | None = None
-    weights_licence: str = "unspecified"
+    weights_licence: str = UNSPECIFIED_LICENCE
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

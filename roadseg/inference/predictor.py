@@ -10,7 +10,9 @@ from PIL import Image
 
 from roadseg.ignore_regions import IgnoreRegions
 from roadseg.images import DecodedImage, Orientation, decode_image, image_from_array, image_from_pil, read_image
+from roadseg.inference.bundled import DEFAULT_MODEL, model_path
 from roadseg.inference.engines import Engine, make_engine
+from roadseg.inference.licence import tell_licence
 from roadseg.inference.package import ModelHeader, read_model_file
 from roadseg.inference.result import SegmentationResult
 from roadseg.taxonomy import IGNORE_INDEX, Taxonomy
@@ -120,29 +122,32 @@ class Predictor:
 
 
 def load_predictor(
-    model: str | Path,
+    model: str | Path = DEFAULT_MODEL,
     *,
     engine: str = "auto",
     precision: str = "auto",
     device: str = "auto",
     ignore_regions: IgnoreRegions | None = None,
 ) -> Predictor:
-    """Load a model file and make it ready to segment.
+    """Load a model and make it ready to segment; the licence of its weights is logged, once in a process.
 
     Args:
-        model: path of a `.safetensors` model file.
+        model: name of a bundled model, "roadseg-nano" or "deeplabv3plus-mobilenet", or path of a `.safetensors` model
+            file. A bundled name means the bundled model, even where a file is called so: that one is "./roadseg-nano".
         engine: "auto" or "torch".
         precision: "auto" (float32), "f32" or "bf16".
         device: "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:N".
         ignore_regions: parts of the images, as displayed, that masks leave out: 255 there, with a confidence of 0.
 
     Raises:
-        ModelFileError: when the file is missing, damaged or not a model file.
+        ModelFileError: when the file is missing, damaged or not a model file, or there is no such bundled model.
         EngineError: when engine, precision or device is unknown or unavailable.
         MissingExtraError: when the engine's packages are not installed.
     """
-    file = read_model_file(model)
-    return Predictor(make_engine(file, engine, precision, device), file.header, file.digest, ignore_regions)
+    file = read_model_file(model_path(model))
+    ready = make_engine(file, engine, precision, device)
+    tell_licence(file)
+    return Predictor(ready, file.header, file.digest, ignore_regions)
 
 
 def _same_size(images: Sequence[DecodedImage]) -> Iterator[list[int]]:

@@ -231,6 +231,7 @@ CONVNEXT: Mapping[str, TimmSpec] = {
     "convnext_base": TimmSpec("convnext_base", dilatable=True),
 }
 MOBILENET: Mapping[str, TimmSpec] = {
+    "mobilenetv2_100": TimmSpec("mobilenetv2_100", dilatable=True),
     "mobilenetv3_large_100": TimmSpec("mobilenetv3_large_100", dilatable=True),
     "mobilenetv4_conv_small": TimmSpec("mobilenetv4_conv_small", dilatable=True),
     "mobilenetv4_conv_medium": TimmSpec("mobilenetv4_conv_medium", dilatable=True),

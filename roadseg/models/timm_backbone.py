@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import timm
@@ -35,6 +36,7 @@ _FAMILIES: Mapping[str, _Family] = {
     "convnext": _Family(dilation={}),
     # timm dilates only its feature extractor, which has the network's names.
     "mobilenetv3": _Family(dilation={"features_only": True}),
+    "efficientnet": _Family(dilation={"features_only": True}),  # timm's module of MobileNetV2
     # timm would leave out the stride alone: attention has no dilation to make up for it.
     "byoanet": _Family(),
     "pvt_v2": _Family(),
@@ -51,7 +53,7 @@ class TimmBackbone(nn.Module):
 
     Args:
         timm_name: of the network, for example "resnet50", "pvt_v2_b2", "swin_tiny_patch4_window7_224", "halonet50ts",
-            "convnext_tiny", "mobilenetv3_large_100".
+            "convnext_tiny", "mobilenetv2_100".
         drop_path_rate: stochastic depth of the last block in training; earlier blocks have proportionally less.
         output_stride: 32, or 16 for a last stage that is dilated instead of strided.
         position: of Swin only: "peg" replaces its relative position biases by positional encoding generators
@@ -113,6 +115,12 @@ class TimmBackbone(nn.Module):
             crop_image(feature, ceil_divide(height, stride), ceil_divide(width, stride))
             for feature, stride in zip(found, self._strides, strict=True)
         ]
+
+    @property
+    def steps_by_feature(self) -> list[list[str]]:
+        """Names of the modules that lead to the first feature, and from each to the next, the feature's own last."""
+        ends = [self._steps.index(tap) + 1 for tap in self._taps]
+        return [self._steps[start:end] for start, end in pairwise([0, *ends])]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the blocks' inputs for the backward pass and compute the rest again: less memory, more time.

@@ -10,6 +10,7 @@ import uvicorn
 
 from roadseg.errors import ConfigError, EngineError, name_missing_extra
 from roadseg.ignore_regions import load_regions
+from roadseg.inference.bundled import model_path
 from roadseg.inference.engines import ENGINES, PRECISIONS
 from roadseg.inference.package import read_model_file
 from roadseg_service.app import create_app
@@ -18,11 +19,12 @@ from roadseg_service.settings import ServiceSettings, load_settings
 _BACKLOG = 2048
 
 
-def main(model: str, host: str, port: int, **settings: Any) -> None:
+def main(model: str | None, host: str, port: int, **settings: Any) -> None:
     """Serve a model; what `roadseg serve` calls.
 
     Args:
-        model: path of the model file.
+        model: name of a bundled model, or path of a model file; None stands for what the environment names, else the
+            default.
         host: address to listen on.
         port: TCP port; 0 picks a free one.
         settings: further `ServiceSettings` by name; None stands for "not given".
@@ -30,7 +32,7 @@ def main(model: str, host: str, port: int, **settings: Any) -> None:
     Raises:
         ConfigError: when a setting is wrong, or the address cannot be listened on.
         EngineError: when engine, precision or device is unknown or unavailable.
-        ModelFileError: when there is no such model file, or it is not one.
+        ModelFileError: when there is no such model, or its file is not one.
     """
     run(load_settings(model=model, host=host, port=port, **settings))
 
@@ -41,11 +43,11 @@ def run(settings: ServiceSettings) -> None:
     Raises:
         ConfigError: when the address cannot be listened on, or the file of ignore regions is wrong.
         EngineError: when engine, precision or device is unknown or unavailable.
-        ModelFileError: when there is no such model file, or it is not one.
+        ModelFileError: when there is no such model, or its file is not one.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # What is wrong ends the start here; the server would answer 503 for ever.
-    read_model_file(settings.model)
+    read_model_file(model_path(settings.model))
     if settings.ignore_regions:
         load_regions(settings.ignore_regions)
     check_engine(settings)

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from roadseg.errors import ConfigError
 from roadseg.images import MAX_PIXELS
+from roadseg.inference.bundled import DEFAULT_MODEL
 
 ENV_PREFIX = "ROADSEG_SERVICE_"
 
@@ -20,7 +21,7 @@ class ServiceSettings(BaseSettings):
     Environment variables that name no setting are ignored; keyword arguments that name none are errors.
 
     Attributes:
-        model: path of the model file.
+        model: name of a bundled model, or path of a model file; as `roadseg.load_predictor` takes it.
         host: address to listen on.
         port: TCP port; 0 picks a free one.
         engine: as `roadseg.load_predictor` takes it.
@@ -39,7 +40,7 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
-    model: str = Field(min_length=1)
+    model: str = Field(DEFAULT_MODEL, min_length=1)
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)
     engine: str = "auto"
@@ -57,7 +58,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def model_name(self) -> str:
-        """The model file's name without folder and ending."""
+        """The bundled model's name, or the model file's without folder and ending."""
         return Path(self.model).stem
 
 
@@ -68,7 +69,7 @@ def load_settings(**values: Any) -> ServiceSettings:
         values: settings by name; None stands for "not given".
 
     Raises:
-        ConfigError: when a setting is missing, unknown or out of range; the message names each one and its variable.
+        ConfigError: when a setting is unknown or out of range; the message names each one and its variable.
     """
     try:
         return ServiceSettings(**{name: value for name, value in values.items() if value is not None})
@@ -78,8 +79,6 @@ def load_settings(**values: Any) -> ServiceSettings:
 
 def _explain(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "missing":
-        return f"'{name}' is missing; give it, or set {ENV_PREFIX}{name.upper()}"
     if error["type"] == "extra_forbidden":
         return f"there is no setting '{name}'; known: {', '.join(sorted(ServiceSettings.model_fields))}"
     return f"'{name}' is {error['input']!r}: {error['msg']} (variable {ENV_PREFIX}{name.upper()})"

@@ -20,6 +20,7 @@ SMALLEST = [
     "resnet18",
     "convnext_tiny",
     "mobilenetv4_conv_small",
+    "mobilenetv2_100",
     "mobilenetv3_large_100",
 ]
 VARIATIONS = [

@@ -19,6 +19,7 @@ PAIRS = [
     ("halonet26t", "linear_concat"),
     ("convnext_tiny", "fpn"),
     ("resnet18", "deeplabv3plus"),
+    ("mobilenetv2_100", "deeplabv3plus"),
     ("mobilenetv3_large_100", "deeplabv3plus"),
     ("convnext_tiny", "deeplabv3plus"),
 ]

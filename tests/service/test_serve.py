@@ -18,7 +18,9 @@ from service_running import HEADER, eventually
 import roadseg
 import roadseg_service
 import roadseg_service.serve
+from roadseg import cli
 from roadseg.errors import ConfigError, EngineError, ModelFileError
+from roadseg.inference import bundled
 from roadseg.inference.package import write_model_file
 from roadseg_service.serve import listen, main, url_of
 
@@ -68,10 +70,34 @@ def test_port_in_use_ends_the_process(unloadable_model, taken_port):
     assert ended.stdout == ""
 
 
-def test_no_model_named_ends_the_process():
-    ended = start_and_fail()
-    assert ended.returncode == 2
-    assert "set ROADSEG_SERVICE_MODEL" in ended.stderr
+@pytest.fixture
+def not_listening(monkeypatch):
+    """What would be served, said in place of listening."""
+
+    def listen_not(host, port):
+        raise ConfigError("listening")
+
+    monkeypatch.setattr(roadseg_service.serve, "listen", listen_not)
+
+
+def test_the_command_without_a_model_serves_what_the_environment_names_else_the_bundled_one(
+    unloadable_model, not_listening, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(bundled, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.delenv("ROADSEG_SERVICE_MODEL", raising=False)
+    assert cli.main(["serve", "--port", "0"]) == 1
+    assert f"the bundled model 'roadseg-nano' is not at {tmp_path}/weights" in capsys.readouterr().err
+    (tmp_path / "weights").mkdir()
+    unloadable_model.rename(tmp_path / "weights" / "roadseg-nano.safetensors")
+    assert cli.main(["serve", "--port", "0"]) == 1
+    assert capsys.readouterr().err == "error: listening\n"
+    monkeypatch.setenv("ROADSEG_SERVICE_MODEL", "gone.safetensors")
+    assert cli.main(["serve", "--port", "0"]) == 1
+    assert "no model file at gone.safetensors" in capsys.readouterr().err
+    assert cli.main(["serve", "--port", "0", "--model", "roadseg-nano"]) == 1
+    assert capsys.readouterr().err == "error: listening\n"
+    assert cli.main(["serve", "--port", "0", "--model", "roadseg-tiny"]) == 1
+    assert "no bundled model 'roadseg-tiny'" in capsys.readouterr().err
 
 
 def test_main_raises_what_the_command_line_reports(unloadable_model, taken_port, tmp_path):

@@ -24,10 +24,12 @@ def test_environment_and_arguments(monkeypatch):
     assert settings.host == "127.0.0.1"
 
 
-def test_missing_model(monkeypatch):
+def test_without_a_model_the_bundled_one_is_served(monkeypatch):
     monkeypatch.delenv("ROADSEG_SERVICE_MODEL", raising=False)
-    with pytest.raises(ConfigError, match="'model' is missing; give it, or set ROADSEG_SERVICE_MODEL"):
-        load_settings()
+    for settings in (load_settings(), load_settings(model=None)):
+        assert (settings.model, settings.model_name) == ("roadseg-nano", "roadseg-nano")
+    with pytest.raises(ConfigError, match="'model' is '': .*ROADSEG_SERVICE_MODEL"):
+        load_settings(model="")
 
 
 def test_unknown_argument():
