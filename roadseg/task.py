@@ -5,25 +5,32 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
+from roadseg.class_weights import class_weight_tensor, weights_of_training_data
 from roadseg.data.sampling import derive_seed
-from roadseg.errors import ConfigError, TaxonomyError
+from roadseg.distillation import load_distillation
+from roadseg.errors import ConfigError
+from roadseg.fine_tuning import check_one_start, start_from
 from roadseg.label_sets import LabelSets
-from roadseg.losses import LabelSetCrossEntropy
-from roadseg.metrics.confusion import ConfusionMatrix
-from roadseg.metrics.regions import accuracy, coarsest_regions, region_iou
+from roadseg.losses import WeightedSum, build_loss
+from roadseg.models.auxiliary import auxiliary_settings, build_auxiliary
 from roadseg.models.zoo import build_model, check_options
+from roadseg.optimisation import check_rates, parameter_groups
 from roadseg.provenance import software_versions
 from roadseg.schedules import warmup_poly
+from roadseg.scored_task import ScoredTask
 from roadseg.taxonomy import Taxonomy
 
+_AUXILIARY = "auxiliary."
+"""Prefix of the weights that are trained and never scored."""
 
-class SegmentationTask(LightningModule):
+_CROSS_ENTROPY = ({"name": "cross_entropy"},)
+
+
+class SegmentationTask(ScoredTask):
     """Trains and scores a segmentation network.
 
     Args:
@@ -34,16 +41,28 @@ class SegmentationTask(LightningModule):
         backbone_options: variations of the backbone, for example padding: mask.
         pretrained: weights to start the backbone from: true for its published ImageNet weights, a name on the model
             hub, or a file.
+        init_from: model file, or bundled model's name, to start from, also of other classes or of another decoder; see
+            `roadseg.fine_tuning`. A run that is resumed does not read it.
+        auxiliary: a second head in training: the `feature` that it sees (2), its `channels` (64) and the `weight` (0.4)
+            of its cross-entropy; null for none. See `roadseg.models.auxiliary`.
         grad_checkpointing: keep less of the backbone for the backward pass and compute it again: less memory, more
             time.
         drop_path_rate: stochastic depth of the backbone's last block.
         lr: peak learning rate of the backbone.
         decoder_lr_multiple: the decoder's learning rate, as a multiple of `lr`.
+        layer_decay: factor of the learning rate from each layer of the backbone to the one below it; 1 is off. See
+            `roadseg.optimisation`.
         weight_decay: of matrices and kernels; norms and biases have none.
+        no_decay: modules that have none either, for example pos_block.
         warmup_steps: steps of linear warm-up.
         poly_power: exponent of the decay that follows.
-        class_weights: class name to loss weight; classes not named have 1.
+        loss: the terms of the loss, each with its name, its weight and its own options; null is cross_entropy. See
+            `roadseg.losses`.
+        class_weights: class name to loss weight, classes not named having 1; or a rule by which they follow from the
+            training data: inverse_log, inverse_sqrt or median_frequency. See `roadseg.data.class_shares`.
         label_smoothing: share of the loss that pulls towards all classes alike.
+        distillation: the larger model to learn from beside the labels: its model file as `teacher`, and the other
+            settings of `roadseg.distillation.DistillationSettings`; null for none.
         label_sets: meaning of the ids in masks; the command line takes it from the data. None: every id is a class.
         seed: of dropout and stochastic depth; the command line takes it from seed_everything.
 
@@ -60,23 +79,27 @@ class SegmentationTask(LightningModule):
         decoder_options: dict[str, Any] | None = None,
         backbone_options: dict[str, Any] | None = None,
         pretrained: bool | str = False,
+        init_from: str | None = None,
+        auxiliary: dict[str, Any] | None = None,
         grad_checkpointing: bool = False,
         drop_path_rate: float = 0.2,
         lr: float = 6e-5,
         decoder_lr_multiple: float = 10.0,
+        layer_decay: float = 1.0,
         weight_decay: float = 0.01,
+        no_decay: list[str] | None = None,
         warmup_steps: int = 1500,
         poly_power: float = 0.9,
-        class_weights: dict[str, float] | None = None,
+        loss: list[dict[str, Any]] | None = None,
+        class_weights: dict[str, float] | str | None = None,
         label_smoothing: float = 0.0,
+        distillation: dict[str, Any] | None = None,
         label_sets: LabelSets | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"model.label_smoothing is {label_smoothing}; use 0 up to, but not, 1")
-        _check_above_zero(lr=lr, decoder_lr_multiple=decoder_lr_multiple, poly_power=poly_power)
-        _check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
+        check_rates(lr, decoder_lr_multiple, layer_decay, weight_decay, warmup_steps, poly_power)
+        check_one_start(pretrained, init_from)
         self.taxonomy = taxonomy
         # What the network is, and how it is trained; a checkpoint carries both.
         self.architecture: dict[str, Any] = {
@@ -89,13 +112,18 @@ class SegmentationTask(LightningModule):
             self.architecture["backbone_options"] = dict(backbone_options)
         self.recipe: dict[str, Any] = {
             "pretrained": pretrained,
+            "init_from": init_from,
+            "auxiliary": auxiliary_settings(auxiliary),
             "drop_path_rate": drop_path_rate,
             "lr": lr,
             "decoder_lr_multiple": decoder_lr_multiple,
+            "layer_decay": layer_decay,
             "weight_decay": weight_decay,
+            "no_decay": list(no_decay or []),
             "warmup_steps": warmup_steps,
             "poly_power": poly_power,
-            "class_weights": dict(class_weights or {}),
+            "loss": [dict(term) for term in (_CROSS_ENTROPY if loss is None else loss)],
+            "class_weights": class_weights if isinstance(class_weights, str) else dict(class_weights or {}),
             "label_smoothing": label_smoothing,
             "seed": seed,
         }
@@ -114,14 +142,37 @@ class SegmentationTask(LightningModule):
             rank_zero_info(f"backbone: {features.load_report}")
         features.set_grad_checkpointing(grad_checkpointing)
         self.label_sets = label_sets or LabelSets(taxonomy)
-        self.loss = LabelSetCrossEntropy(self.label_sets, _weights(class_weights, taxonomy), label_smoothing)
-        self._scores: dict[str, float] = {}
-        """Of the last validation, with the epoch and step after which it was run."""
-        self._confusion = {stage: ConfusionMatrix(len(taxonomy), len(self.label_sets)) for stage in ("val", "test")}
+        self.auxiliary = build_auxiliary(self.recipe["auxiliary"], features.out_channels, len(taxonomy))
+        weights = class_weight_tensor(class_weights, taxonomy)
+        self.loss, self.auxiliary_loss = self._build_losses(weights)
+        self.class_weights: dict[str, float] = {}
+        """Those that a rule gives, by class name, once training has begun."""
+        self.initialisation: dict[str, Any] | None = None
+        """What was taken from `init_from`: an `InitialisationReport` in plain values."""
+        self.distillation = load_distillation(distillation, self.label_sets)
+        if self.distillation is not None:
+            self.recipe["distillation"] = self.distillation.describe()
+        self.score_with(self.label_sets)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C, H, W) of images (B, 3, H, W) RGB in 0..255."""
         return self.network(image)
+
+    def on_fit_start(self) -> None:
+        """Take from the training data, and from a model file, what the recipe takes from them.
+
+        Raises:
+            ConfigError: when the run has no data module of ours, or the file holds another backbone.
+            ModelFileError: when the file cannot be used.
+        """
+        rule, source = self.recipe["class_weights"], self.recipe["init_from"]
+        if isinstance(rule, str):
+            self.class_weights = weights_of_training_data(rule, getattr(self.trainer, "datamodule", None))
+            self._weigh_classes(class_weight_tensor(self.class_weights, self.taxonomy))
+        if source is not None and self.trainer.ckpt_path is None:
+            report = start_from(source, self.network, self.architecture, self.taxonomy)
+            rank_zero_info(str(report))
+            self.initialisation = report.to_dict()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and stochastic depth from (seed, step, rank): checkpoints hold no generator state."""
@@ -129,44 +180,29 @@ class SegmentationTask(LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        loss = self.loss(self(batch["image"]), batch["mask"])
+        image, mask = batch["image"], batch["mask"]
+        features, size = self.network.features(image), (image.shape[-2], image.shape[-1])
+        logits = self.network.decode(features, size)
+        loss = self.loss(logits, mask)
+        if self.auxiliary is not None:
+            auxiliary_loss = self.auxiliary_loss(self.auxiliary(features, size), mask)
+            loss = loss + self.recipe["auxiliary"]["weight"] * auxiliary_loss
+        if self.distillation is not None:
+            loss = loss + self.distillation(image, logits, mask, self.global_step)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # a GPU waits for the answer
             self._refuse_divergence(loss)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch["name"]))
         return loss
 
-    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Count a batch of the validation split."""
-        self._count("val", batch)
-
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Count a batch of the test split."""
-        self._count("test", batch)
-
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Masks (B, H, W) uint8 of class ids, with the images' paths."""
-        return {"mask": self._full_precision_logits(batch["image"]).argmax(1).to(torch.uint8), "name": batch["name"]}
-
-    def on_validation_epoch_start(self) -> None:
-        """Start counting the validation split."""
-        self._confusion["val"].reset()
-
-    def on_validation_epoch_end(self) -> None:
-        """Score the validation split."""
-        self._log_scores("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Start counting the test split."""
-        self._confusion["test"].reset()
-
-    def on_test_epoch_end(self) -> None:
-        """Score the test split."""
-        self._log_scores("test")
-
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with linear warm-up and polynomial decay, both by step."""
-        optimizer = torch.optim.AdamW(list(self._parameter_groups()), lr=self.recipe["lr"])
+        parts = {"backbone": self.network.backbone, "decoder": self.network.decoder}
+        if self.auxiliary is not None:
+            parts["auxiliary"] = self.auxiliary
+        names = ("lr", "decoder_lr_multiple", "weight_decay", "layer_decay", "no_decay")
+        groups = parameter_groups(parts, **{name: self.recipe[name] for name in names})
+        optimizer = torch.optim.AdamW(groups, lr=self.recipe["lr"])
         total_steps = self.trainer.estimated_stepping_batches
         if math.isinf(total_steps):
             raise ConfigError(
@@ -185,6 +221,8 @@ class SegmentationTask(LightningModule):
             "data": self._describe_data(),
             "software": software_versions(),
             "scores": self._scores,
+            "class_weights": self.class_weights,
+            "initialisation": self.initialisation,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -194,10 +232,16 @@ class SegmentationTask(LightningModule):
             CheckpointError: naming each value that differs.
         """
         check_same_model(checkpoint, self.architecture, self.taxonomy)
-        check_same_weights(checkpoint, self.state_dict())
-        if self._trainer is not None and self.trainer.training:
+        training = self._trainer is not None and self.trainer.training
+        if training:
             check_same_recipe(checkpoint, self.recipe)
             self._scores = checkpoint[HEADER_KEY].get("scores", {})
+            self.initialisation = checkpoint[HEADER_KEY].get("initialisation")
+        else:
+            held, own = checkpoint["state_dict"], self.state_dict()
+            scored = {name: tensor for name, tensor in held.items() if not name.startswith(_AUXILIARY)}
+            checkpoint["state_dict"] = scored | {k: v for k, v in own.items() if k.startswith(_AUXILIARY)}
+        check_same_weights(checkpoint, self.state_dict())
 
     def _refuse_divergence(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
@@ -206,78 +250,17 @@ class SegmentationTask(LightningModule):
                 f"is {self.recipe['lr']}"
             )
 
-    def _count(self, stage: str, batch: Mapping[str, Any]) -> None:
-        logits, mask = self._full_precision_logits(batch["image"]), batch["mask"]
-        if logits.shape[2:] != mask.shape[1:]:  # the frames are segmented at another scale; the labels' own is scored
-            logits = F.interpolate(logits, mask.shape[1:], mode="bilinear")
-        self._confusion[stage].update(logits.argmax(1), mask)
-
-    def _full_precision_logits(self, image: Tensor) -> Tensor:
-        """Logits in float32, also where training runs in bf16: scores are those of the model as it will be served."""
-        with torch.autocast(image.device.type, enabled=False):
-            return self(image)
-
-    def _log_scores(self, stage: str) -> None:
-        scores = {f"{stage}/{name}": score for name, score in self._scores_of(self._confusion[stage].summed()).items()}
-        # The counts are those of all processes already; the mean that sync_dist takes over equal values is harmless.
-        for name, score in scores.items():
-            self.log(name, score, prog_bar=name.endswith("/miou"), sync_dist=self.trainer.world_size > 1)
-        if stage == "val" and not self.trainer.sanity_checking:
-            self._scores = {"epoch": self.current_epoch, "global_step": self.global_step, **scores}
-
-    def _scores_of(self, counts: Tensor) -> dict[str, float]:
-        """Scores from (N, C) counts; a class that occurs nowhere, or that the labels cannot tell, has none."""
-        iou, names = region_iou(counts, self.label_sets), self.label_sets.names
-        coarsest = coarsest_regions(counts, self.label_sets)
-        merged = [i for i in coarsest if i >= len(self.taxonomy)]
-        shown = [i for i in [*range(len(self.taxonomy)), *merged] if not iou[i].isnan()]
-        scores = {"miou": float(iou[: len(self.taxonomy)].nanmean()), "accuracy": accuracy(counts, self.label_sets)}
-        if merged:
-            scores["miou_merged"] = float(iou[coarsest].mean())
-        return scores | {f"iou/{names[i]}": float(iou[i]) for i in shown}
-
     def _describe_data(self) -> dict[str, Any]:
         data = getattr(self._trainer, "datamodule", None)
         return data.describe() if data is not None else {}
 
-    def _parameter_groups(self) -> Iterator[dict[str, Any]]:
-        multiples = {"backbone": 1.0, "decoder": self.recipe["decoder_lr_multiple"]}
-        for name, multiple in multiples.items():
-            module, lr = self.network.get_submodule(name), self.recipe["lr"] * multiple
-            decayed, plain = _split_parameters(module)
-            yield {"name": name, "params": decayed, "lr": lr, "weight_decay": self.recipe["weight_decay"]}
-            yield {"name": f"{name} norms and biases", "params": plain, "lr": lr, "weight_decay": 0.0}
+    def _build_losses(self, class_weights: Tensor | None) -> Iterator[WeightedSum]:
+        """The loss of the logits, and that of the auxiliary head's."""
+        for terms in (self.recipe["loss"], _CROSS_ENTROPY):
+            yield build_loss(terms, self.label_sets, class_weights, self.recipe["label_smoothing"])
 
-
-def _split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices and kernels, which decay; vectors (biases and the weights of norms), which do not."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-
-
-def _weights(class_weights: Mapping[str, float] | None, taxonomy: Taxonomy) -> Tensor | None:
-    if not class_weights:
-        return None
-    weights = torch.ones(len(taxonomy))
-    for name, weight in class_weights.items():
-        try:
-            index = taxonomy.id_of(name)
-        except TaxonomyError as error:
-            raise ConfigError(f"model.class_weights: {error}") from error
-        _check_not_negative(**{f"class_weights.{name}": weight})
-        weights[index] = weight
-    if not weights.any():
-        raise ConfigError("model.class_weights are all 0, so that nothing would be learned; give one class more than 0")
-    return weights
-
-
-def _check_above_zero(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ConfigError(f"model.{name} is {value}; use a finite value above 0")
-
-
-def _check_not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise ConfigError(f"model.{name} is {value}; use 0 or a finite value above it")
+    def _weigh_classes(self, class_weights: Tensor | None) -> None:
+        """Put weights into the losses in place: averaging has copied them, buffer by buffer, already."""
+        for loss, weighted in zip((self.loss, self.auxiliary_loss), self._build_losses(class_weights), strict=True):
+            for held, new in zip(loss.buffers(), weighted.buffers(), strict=True):
+                held.copy_(new)

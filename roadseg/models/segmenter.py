@@ -76,12 +76,17 @@ class Segmenter(Network):
         Returns:
             Logits (B, num_classes, H, W).
         """
-        height, width = image.shape[-2:]
+        return self.decode(self.features(image), (image.shape[-2], image.shape[-1]))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The backbone's four features of images (B, 3, H, W), padded at the right and bottom to whole patches."""
         # With whole patches at every stride, the features of all scales cover exactly the same part of the image.
-        padded = pad_image(self.normalise(image), SIZE_MULTIPLE)
-        logits = self.decoder(self.backbone(padded))
-        logits = F.interpolate(logits, scale_factor=4.0, mode="bilinear")
-        return crop_image(logits, height, width)
+        return self.backbone(pad_image(self.normalise(image), SIZE_MULTIPLE))
+
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits (B, num_classes, H, W) from the `features` of images of a size (H, W)."""
+        logits = F.interpolate(self.decoder(features), scale_factor=4.0, mode="bilinear")
+        return crop_image(logits, *size)
 
 
 class Classifier(Network):

@@ -1,6 +1,7 @@
 """Whole training runs: scores, resuming, repeating, several processes."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -62,11 +63,18 @@ def test_test_and_predict_run_on_a_checkpoint(run, camvid_root, capsys):
     assert run("fit") == 0
     capsys.readouterr()
     assert run("test", "--ckpt_path", checkpoint()) == 0
-    printed = float(re.search(r"test/miou\D+([\d.]+)", capsys.readouterr().out)[1])
+    table = capsys.readouterr().out
+    printed = float(re.search(r"test/miou\D+([\d.]+)", table)[1])
     images = camvid_root / "camvid" / "test"
     assert run("predict", "--ckpt_path", checkpoint(), f"--data.predict_images=[{images}]") == 0
     masks = {p.stem: np.asarray(Image.open(p)) for p in Path("masks").iterdir()}
     assert own_miou(masks, camvid_root, "test") == pytest.approx(printed, abs=1e-6)
+    assert roadseg.cli.main(["package", str(checkpoint()), "-o", "model.safetensors"]) == 0
+    arguments = ["eval", "model.safetensors", "-c", "tiny.yaml", "--split", "test", "-o", "scores"]
+    assert roadseg.cli.main(arguments) == 0
+    scored = json.loads(Path("scores/scores.json").read_text())["scores"]
+    for name, value in (("boundary_iou", scored["boundary_iou"]), ("boundary_f1_2px", scored["boundary_f1"]["2px"])):
+        assert float(re.search(rf"test/{name}\D+([\d.]+)", table)[1]) == pytest.approx(value, abs=1e-6), name
 
 
 @pytest.mark.parametrize("workers", [0, 2])  # loading processes read ahead before the epoch is known to Lightning
