@@ -6,6 +6,7 @@ from timm.layers.halo_attn import HaloAttn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from roadseg.models import attention as attention_module
 from roadseg.models import strips, windows
 from roadseg.models.attention import SUBSAMPLINGS, GlobalSubsampledAttention, LocallyGroupedAttention
 from roadseg.models.halo import HaloAttention
@@ -226,3 +227,108 @@ def test_strips_change_nothing(name, monkeypatch):
         outcomes.append([*features, *(p.grad for p in network.parameters())])
     for whole, in_strips in zip(*outcomes, strict=True):
         assert (whole - in_strips).abs().max() <= 1e-10 * whole.abs().max()
+
+
+WINDOWS, SUBSAMPLED = (6, 2, 49, 49, 32), (2, 2, 200, 30, 32)
+"""Batch, heads, queries, keys and channels of a head, as windows and as subsampled attention have them."""
+
+
+def inputs_of_attention(shape: tuple[int, ...], *, masked: bool) -> tuple[list[Tensor], Tensor | None]:
+    """Query, key and value in bfloat16, laid out as `split_heads` leaves them, and which keys are seen."""
+    batch, heads, queries, keys, channels = shape
+    torch.manual_seed(0)
+    tensors = [
+        torch.randn(batch, length, heads, channels).bfloat16().transpose(1, 2) for length in (queries, keys, keys)
+    ]
+    seen = torch.rand(batch, 1, 1, keys) < 0.6
+    seen[..., 0] = True  # of a window something is always inside the map
+    return [t.requires_grad_() for t in tensors], seen if masked else None
+
+
+def outcomes(function, tensors: list[Tensor], mask: Tensor | None) -> list[Tensor]:
+    """What an attention gives, and its gradients, for one random gradient of its result."""
+    result = function(*tensors, mask)
+    torch.manual_seed(1)
+    gradient = torch.randn(result.shape).bfloat16().to(result.dtype)
+    return [result, *torch.autograd.grad(result, tensors, gradient)]
+
+
+def in_float64(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """The textbook's attention; what is not seen is left out of the sums."""
+    weights = (torch.einsum("bhnd,bhmd->bhnm", query, key) / query.shape[-1] ** 0.5).exp()
+    weights = weights if mask is None else weights * mask
+    return torch.einsum("bhnm,bhmd->bhnd", weights / weights.sum(-1, keepdim=True), value)
+
+
+def refuse(*arguments, **options) -> None:
+    raise AssertionError("torch's kernel was called")
+
+
+@pytest.mark.parametrize("shape", [WINDOWS, SUBSAMPLED, (1, 1, 1, 1, 1)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_written_out_for_bfloat16_equals_float64_and_so_do_its_gradients(shape, masked, monkeypatch):
+    tensors, mask = inputs_of_attention(shape, masked=masked)
+    exact = outcomes(in_float64, [t.detach().double().requires_grad_() for t in tensors], mask)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", refuse)
+    for ours, reference in zip(outcomes(attention_module.attend, tensors, mask), exact, strict=True):
+        assert ours.dtype == torch.bfloat16
+        # A handful of roundings, each of half an eps at most.
+        assert (ours.double() - reference).norm() <= 2 * torch.finfo(torch.bfloat16).eps * reference.norm()
+
+
+def test_keys_behind_the_mask_change_nothing_and_get_no_gradient():
+    (query, key, value), mask = inputs_of_attention(WINDOWS, masked=True)
+    hidden = ~mask.transpose(2, 3).expand_as(key)
+    plain = outcomes(attention_module.attend, [query, key, value], mask)
+    wild = [t.detach().masked_fill(hidden, 1e4).requires_grad_() for t in (key, value)]
+    for here, there in zip(plain, outcomes(attention_module.attend, [query, *wild], mask), strict=True):
+        assert torch.equal(here, there)
+    assert all(gradient[hidden].abs().max() == 0 for gradient in plain[2:])
+
+
+def test_huge_scores_neither_overflow_nor_mix():
+    """One key far ahead of the others takes all the weight."""
+    (query, key, value), _ = inputs_of_attention((1, 1, 4, 3, 8), masked=False)
+    query = query.detach().fill_(1e4).requires_grad_()
+    key = torch.tensor([-1e4, 1e4, -1e4]).bfloat16().view(1, 1, 3, 1).expand(1, 1, 3, 8)
+    assert torch.equal(attention_module.attend(query, key, value), value[:, :, 1:2].expand(1, 1, 4, 8))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "grad"), [(torch.bfloat16, False), (torch.float32, False), (torch.float32, True), (torch.float64, True)]
+)
+def test_elsewhere_attention_is_torchs_own(dtype, grad, masked):
+    tensors, mask = inputs_of_attention(SUBSAMPLED, masked=masked)
+    tensors = [t.detach().to(dtype).requires_grad_(grad) for t in tensors]
+    assert torch.equal(
+        attention_module.attend(*tensors, mask), F.scaled_dot_product_attention(*tensors, attn_mask=mask)
+    )
+
+
+def test_attention_over_very_many_keys_is_left_to_torchs_kernel(monkeypatch):
+    tensors, _ = inputs_of_attention(SUBSAMPLED, masked=False)
+    kernel, calls = F.scaled_dot_product_attention, []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a: calls.append(1) or kernel(*a))
+    weights = 2 * 2 * 200 * 30
+    monkeypatch.setattr(attention_module, "_MOST_PROBABILITIES", weights)
+    attention_module.attend(*tensors)
+    assert not calls
+    monkeypatch.setattr(attention_module, "_MOST_PROBABILITIES", weights - 1)
+    attention_module.attend(*tensors)
+    assert calls == [1]
+
+
+def test_training_in_bfloat16_writes_attention_out_and_inference_does_not(monkeypatch):
+    """Through autocast, as the network runs it."""
+    layer = LocallyGroupedAttention(DIM, HEADS, 7, "mask")
+    tokens = torch.randn(1, 9, 10, DIM)
+    kernel, calls = F.scaled_dot_product_attention, []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a: calls.append(1) or kernel(*a))
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = layer(tokens)
+        assert not calls
+        with torch.inference_mode():
+            served = layer(tokens)
+    assert calls == [1]
+    torch.testing.assert_close(trained.float(), served.float(), rtol=0.02, atol=0.02)
