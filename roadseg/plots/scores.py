@@ -1,0 +1,121 @@
+"""Scores as bars and curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from roadseg.taxonomy import Taxonomy
+
+MODEL_COLOURS = ("#e08214", "#2166ac", "#1b7837", "#762a83")
+"""Of the models that are compared, in order; they stay apart for colour-blind readers."""
+
+
+def draw_class_scores(
+    scores: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    taxonomy: Taxonomy,
+    intervals: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]] | None = None,
+) -> Figure:
+    """Bars for each class: a panel for each score, a bar for each model.
+
+    Args:
+        scores: title of the panel -> model -> class name -> value in 0..1; None, NaN or no entry where there is none.
+        taxonomy: whose classes are shown, those that no model has a value of left out; its colours mark them.
+        intervals: the same, with the two ends of an interval; None for none.
+
+    Returns:
+        A figure of 14 inches width.
+    """
+    shown = [
+        c for c in taxonomy.classes if any(_has(m.get(c.name)) for panel in scores.values() for m in panel.values())
+    ]
+    models = list(next(iter(scores.values())))
+    figure = Figure(figsize=(14, 1.2 + 0.15 * len(shown) * (1 + len(models))), layout="constrained")
+    axes = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
+    places = np.arange(len(shown))
+    for axis, (title, panel) in zip(axes, scores.items(), strict=True):
+        for index, (model, values) in enumerate(panel.items()):
+            height = 0.8 / len(models)
+            heights = [_number(values.get(c.name)) for c in shown]
+            ends = (intervals or {}).get(title, {}).get(model, {})
+            axis.barh(
+                places + (index - (len(models) - 1) / 2) * height,
+                np.nan_to_num(heights),
+                height,
+                color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
+                xerr=_reach(heights, [ends.get(c.name) for c in shown]) if ends else None,
+                error_kw={"elinewidth": 0.8, "capsize": 1.5},
+                label=model,
+            )
+            _write_values(axis, places + (index - (len(models) - 1) / 2) * height, heights, index)
+        _mark_classes(axis, shown, title)
+    axes[0].set_yticks(places, [c.name for c in shown])
+    axes[0].tick_params(axis="y", length=0, pad=14)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(models))
+    return figure
+
+
+def draw_history(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: str = "step") -> Figure:
+    """Curves of a training, each in a panel of its own.
+
+    Args:
+        curves: title -> points (x, y).
+        x_label: what x is.
+    """
+    figure = Figure(figsize=(14, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axis, (title, points) in zip(axes, curves.items(), strict=True):
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=MODEL_COLOURS[1])
+        axis.set(title=title, xlabel=x_label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def _mark_classes(axis: Axes, shown: Sequence, title: str) -> None:
+    for place, c in enumerate(shown):  # a square in the class's colour, left of the axis
+        axis.plot(
+            -0.02,
+            place,
+            marker="s",
+            markersize=9,
+            color=[v / 255 for v in c.colour],
+            markeredgecolor="grey",
+            markeredgewidth=0.5,
+            clip_on=False,
+            zorder=5,
+        )
+    axis.set(title=title, xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5))
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+
+
+def _write_values(axis: Axes, places: Sequence[float] | np.ndarray, values: Sequence[float], model: int) -> None:
+    """Values in a column right of the panel, where no bar or interval runs into them."""
+    for place, value in zip(places, values, strict=True):
+        axis.text(
+            1.01,
+            place,
+            "-" if math.isnan(value) else f"{value:.2f}",
+            fontsize=8,
+            va="center",
+            color=MODEL_COLOURS[model % len(MODEL_COLOURS)],
+        )
+
+
+def _reach(heights: Sequence[float], ends: Sequence[tuple[float, float] | None]) -> np.ndarray:
+    """(2, classes): how far an interval reaches below and above the value; an end on the wrong side reaches nowhere."""
+    pairs = [(math.nan, math.nan) if end is None else end for end in ends]
+    below_above = np.array([[v - low, high - v] for v, (low, high) in zip(heights, pairs, strict=True)]).T
+    return np.clip(np.nan_to_num(below_above), 0, None)
+
+
+def _has(value: float | None) -> bool:
+    return not math.isnan(_number(value))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
