@@ -62,7 +62,10 @@ def steps_of(checkpoint: Path) -> int:
 
 
 def choose_scale(checkpoint: Path, frames: ScoredFrames) -> tuple[int | None, dict[str, Any], Evaluation]:
-    """The scale with the highest mean of mIoU over merged labels and lane_marking IoU, what each scored, and its scores."""
+    """The best scale, what each scored, and the best one's scores.
+
+    The best has the highest mean of mIoU over merged labels, which all frames tell, and lane_marking IoU.
+    """
     table, evaluations = {}, {}
     for short_side_px in SHORT_SIDES_PX:
         with tempfile.TemporaryDirectory() as folder:

@@ -103,7 +103,7 @@ def _command(
 
 
 def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("data", help="look at data before training on it: get, audit, coverage, split, shard, pseudo-label")
+    parser = commands.add_parser("data", help="get, audit, split, shard and pseudo-label data; see what it covers")
     below = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
     add_data_commands(partial(_command, below))
 
