@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A process a core, each of which takes a gigabyte or two; files stay whole, for what their tests share.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint format serve clean
@@ -26,10 +28,10 @@ demo: $(READY) ## Serve the bundled model and segment a scene, then train one br
 	$(BIN)/python examples/demo.py $${IMAGE:+"--image=$$IMAGE"}
 
 test: $(READY) ## Run the tests but the slow ones.
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
 test-all: $(READY) ## Run every test.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: $(READY) ## Check style and types.
 	$(BIN)/ruff check .

@@ -5,12 +5,16 @@
 1. `configs/bundled/NAME.yaml` is trained with one drive held out.
 2. Those weights are scored on that drive at several scales; the best one is taken.
 3. The same configuration is trained on every frame, and packaged into `roadseg/weights`.
+4. What was packaged is scored on CamVid's usual validation split, by `evaluate` and by plain numpy. It was trained on
+   these frames: that is a figure to check an installation by, not one of quality.
 
 What was done already is not done again: a training that was interrupted goes on from its last checkpoint when the same
-command is given again. Needs CamVid and its 32-class frames in the data root (`ROADSEG_DATA`).
+command is given again. Runs carry a digest of their configuration in their names, so that another recipe starts anew.
+Needs CamVid and its 32-class frames in the data root (`ROADSEG_DATA`).
 """
 
 import argparse
+import hashlib
 import json
 import re
 import subprocess
@@ -19,21 +23,38 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
 
 from benchmarks.machine import describe_machine
 from roadseg.checkpoint import package_checkpoint
-from roadseg.evaluation.evaluate import Evaluation, evaluate
+from roadseg.data.root import data_root
+from roadseg.evaluation.evaluate import evaluate
 from roadseg.evaluation.frames import ScoredFrames, open_scored
 from roadseg.inference.bundled import BUNDLED_MODELS, WEIGHTS
-from roadseg.inference.predictor import load_predictor
+from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg.taxonomy import load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
 LICENCE = "research use only (trained on CamVid)"
 SHORT_SIDES_PX = (None, 288, 360, 432, 504)
 """What is tried; None segments images at their own size."""
+
+ELEVEN = {
+    "sky": ["sky"], "building": ["building", "wall"], "pole": ["pole"], "road": ["road", "lane_marking"],
+    "pavement": ["sidewalk"], "tree": ["vegetation"], "sign_symbol": ["traffic_sign", "traffic_light"],
+    "fence": ["barrier"], "car": ["vehicle"], "pedestrian": ["person"], "bicyclist": ["two_wheeler"],
+}  # fmt: skip
+"""CamVid's eleven classes in the order of their indices, and the classes of hdmap-camvid that each holds."""
+
+
+def run_name(name: str) -> str:
+    """Name of a run: the model's, and the start of the SHA-256 of its configuration with that of its data."""
+    config = ROOT / "configs" / "bundled" / f"{name}.yaml"
+    data = config.parent / yaml.safe_load(config.read_text())["data"]
+    return f"{name}-{hashlib.sha256(config.read_bytes() + data.read_bytes()).hexdigest()[:8]}"
 
 
 def fit(name: str, run: Path, *overrides: str) -> Path:
@@ -42,8 +63,9 @@ def fit(name: str, run: Path, *overrides: str) -> Path:
     last = newest(run)
     if last is None or steps_of(last) < yaml.safe_load(config.read_text())["trainer"]["max_steps"]:
         command = [sys.executable, "-m", "roadseg", "fit", "-c", str(config), "--name", run.name, *overrides]
-        resume = [] if last is None else ["--ckpt_path", str(last)]
-        subprocess.run([*command, "--trainer.default_root_dir", str(run.parent), *resume], check=True, cwd=ROOT)
+        command += ["--trainer.default_root_dir", str(run.parent), *(["--ckpt_path", str(last)] if last else [])]
+        if status := subprocess.run(command, cwd=ROOT).returncode:  # it has said why
+            raise SystemExit(status)
         last = newest(run)
     if last is None:
         raise SystemExit(f"the training left no checkpoint under {run}")
@@ -61,29 +83,53 @@ def steps_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
 
 
-def choose_scale(checkpoint: Path, frames: ScoredFrames) -> tuple[int | None, dict[str, Any], Evaluation]:
-    """The best scale, what each scored, and the best one's scores.
+def choose_scale(checkpoint: Path, frames: ScoredFrames) -> dict[str, Any]:
+    """What each scale scores, the best of them, and all scores of the best.
 
-    The best has the highest mean of mIoU over merged labels, which all frames tell, and lane_marking IoU.
+    The best has the highest mean of mIoU over merged labels, which all frames tell, and lane_marking IoU. The choice is
+    kept beside the checkpoint.
     """
-    table, evaluations = {}, {}
+    kept = checkpoint.with_name("scales.json")
+    if kept.exists() and (found := json.loads(kept.read_text()))["checkpoint"] == sha256(checkpoint):
+        return found
+    table, scores = {}, {}
     for short_side_px in SHORT_SIDES_PX:
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.safetensors"
             package_checkpoint(checkpoint, model, short_side_px=short_side_px, half=True)
-            evaluation = evaluate(load_predictor(model), frames)
-        scores = evaluation.scores
-        chosen_by = (scores["miou_merged"] + scores["iou"]["lane_marking"]) / 2
-        table[str(short_side_px)] = {
-            "miou": scores["miou"],
-            "miou_merged": scores["miou_merged"],
-            "lane_marking": scores["iou"]["lane_marking"],
-            "chosen_by": chosen_by,
+            scores[short_side_px] = scored = evaluate(load_predictor(model), frames).scores
+        row = {
+            "miou": scored["miou"],
+            "miou_merged": scored["miou_merged"],
+            "lane_marking": scored["iou"]["lane_marking"],
         }
-        evaluations[short_side_px] = evaluation
+        table[str(short_side_px)] = row | {"chosen_by": (row["miou_merged"] + row["lane_marking"]) / 2}
         print(short_side_px, table[str(short_side_px)], flush=True)
     best = max(SHORT_SIDES_PX, key=lambda side: table[str(side)]["chosen_by"])
-    return best, table, evaluations[best]
+    choice = {"short_side_px": best, "scales": table, "scores": scores[best], "checkpoint": sha256(checkpoint)}
+    kept.write_text(json.dumps(choice))
+    return choice
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def own_miou(predictor: Predictor) -> float:
+    """Mean IoU over CamVid's eleven classes on its validation split, in numpy alone."""
+    eleven = np.array(
+        [next(i for i, members in enumerate(ELEVEN.values()) if c.name in members) for c in predictor.taxonomy.classes]
+    )
+    hits, union = np.zeros(len(ELEVEN)), np.zeros(len(ELEVEN))
+    for image in sorted((data_root() / "camvid" / "val").iterdir()):
+        truth = np.asarray(Image.open(data_root() / "camvid" / "valannot" / f"{image.stem}.png"))
+        mask, labelled = eleven[predictor(image).mask], truth < len(ELEVEN)
+        for c in range(len(ELEVEN)):
+            hits[c] += ((mask == c) & (truth == c)).sum()
+            union[c] += (((mask == c) & labelled) | (truth == c)).sum()
+    return float((hits / union).mean())
 
 
 def main() -> None:
@@ -91,20 +137,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=BUNDLED_MODELS)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the training runs (default: runs)")
-    parser.add_argument("--short-side-px", type=int, help="do not choose a scale: take this one (default: choose)")
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
-    report: dict[str, Any] = {"machine": describe_machine(), "config": f"configs/bundled/{args.name}.yaml"}
-    short_side_px = args.short_side_px
-    if short_side_px is None:
-        held_out = fit(args.name, args.runs / f"{args.name}-held-out")
-        frames = open_scored(ROOT / report["config"], "val", load_taxonomy("hdmap-camvid"))
-        short_side_px, scales, evaluation = choose_scale(held_out, frames)
-        report |= {"held_out": {"frames": len(frames), "scales": scales, "scores": evaluation.scores}}
-    final = fit(args.name, args.runs / args.name, "--data.hold_out", "[]")
-    target = WEIGHTS / f"{args.name}.safetensors"
-    digest = package_checkpoint(final, target, short_side_px=short_side_px, weights_licence=LICENCE, half=True)
-    report |= {"short_side_px": short_side_px, "sha256": digest, "bytes": target.stat().st_size}
+    config, runs = f"configs/bundled/{args.name}.yaml", args.runs.resolve()
+    held_out = fit(args.name, runs / f"{run_name(args.name)}-held-out")
+    frames = open_scored(ROOT / config, "val", load_taxonomy("hdmap-camvid"))
+    choice = choose_scale(held_out, frames)
+    final = fit(args.name, runs / run_name(args.name), "--data.hold_out", "[]")
+    target, side = WEIGHTS / f"{args.name}.safetensors", choice["short_side_px"]
+    digest = package_checkpoint(final, target, short_side_px=side, weights_licence=LICENCE, half=True)
+    report: dict[str, Any] = {
+        "machine": describe_machine(),
+        "config": config,
+        "held_out": {"frames": len(frames), "datasets": frames.datasets(), **choice},
+        "short_side_px": side,
+        "sha256": digest,
+        "bytes": target.stat().st_size,
+    }
+    predictor = load_predictor(args.name)
+    frames = open_scored(ROOT / "configs" / "data" / "camvid.yaml", "val", predictor.taxonomy)
+    scored = evaluate(predictor, frames).scores["miou_merged"]
+    report["usual_val_that_was_trained_on"] = {"roadseg eval": scored, "numpy": own_miou(predictor)}
     print(json.dumps(report, indent=1))
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)

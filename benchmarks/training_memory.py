@@ -83,15 +83,17 @@ def print_seconds_and_peak(setting: Setting) -> None:
 def measure(setting: Setting) -> dict[str, Any]:
     """One row, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.training_memory", "--one", *map(str, map(int, setting))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    peak, seconds = map(float, done.stdout.split())
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    # A setting that does not fit into memory is a finding, not the end of the table.
+    peak, seconds = (None, None) if done.returncode else map(float, done.stdout.split())
     return {
         "crop": f"{setting.height}x{setting.width}",
         "batch": f"{setting.batch} x {setting.accumulated}" if setting.accumulated > 1 else str(setting.batch),
         "grad_checkpointing": setting.checkpointing,
-        "peak_mib": round(peak),
-        "step_s": round(seconds, 3),
-        "crops_per_s": round(setting.batch * setting.accumulated / seconds, 3),
+        "status": done.returncode,
+        "peak_mib": peak and round(peak),
+        "step_s": seconds and round(seconds, 3),
+        "crops_per_s": seconds and round(setting.batch * setting.accumulated / seconds, 3),
     }
 
 

@@ -3,9 +3,10 @@
     python -m benchmarks.training_step -o benchmarks/results/training_step.json
 
 Both train the same network on the same batch in memory, with the same loss (label sets), precision, AdamW groups,
-schedule and clipping. Lightning's step has all that a training run has but validation: the averaged weights, both
-loggers, checkpoints, the progress bar. Its time is what passes from one batch that it asks for to the next; in between
-the other loops make their steps. The plain loop is timed with and without torch's own moving average.
+schedule and clipping. Lightning's step has what every step of a training run has: the averaged weights, the progress
+bar, values handed to both loggers, which write every tenth; checkpoints and validation come between steps. Its time is
+what passes from one batch that it asks for to the next; in between the other loops make their steps. The plain loop is
+timed with and without torch's own moving average.
 
 The other rows are the plain loop with one thing changed: attention by torch's fused kernel in place of
 `roadseg.models.attention.attend`, weights and images with their channels innermost, and, with --compile,

@@ -13,6 +13,10 @@ from roadseg.inference.package import Architecture, ModelHeader, write_model_fil
 
 FRAME_SIZE = (64, 96)
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: each with all cores' threads would be far slower
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
+    torch.set_num_threads(1)
+
 
 def write_frame(root: Path, split: str, name: str, seed: int, size: tuple[int, int] = FRAME_SIZE) -> None:
     """One frame in CamVid's layout: bands of classes whose colours tell them apart, and an unlabelled corner."""

@@ -9,6 +9,7 @@ import yaml
 import roadseg
 from roadseg.classification.task import ClassificationTask
 from roadseg.cli import lightning_main
+from roadseg.inference.bundled import BUNDLED_MODELS
 from roadseg.task import SegmentationTask
 from tests.classification.pictures import write_pictures
 from tests.data.mixtures import write_coarse, write_fine
@@ -17,7 +18,8 @@ CONFIGS = Path(roadseg.__file__).parents[1] / "configs"
 PRETRAINING = CONFIGS / "pretrain.yaml"
 ELSEWHERE = {CONFIGS / "distill.yaml", CONFIGS / "self_training.yaml"}  # they need a teacher, and pseudo-labels
 ELSEWHERE |= set(CONFIGS.glob("ade20k_*.yaml"))  # tests/training/test_recipes.py has a tree for them
-RECIPES = sorted(set(CONFIGS.glob("*.yaml")) - {PRETRAINING, *ELSEWHERE})
+BUNDLED = sorted((CONFIGS / "bundled").glob("*.yaml"))
+RECIPES = sorted(set(CONFIGS.glob("*.yaml")) - {PRETRAINING, *ELSEWHERE}) + BUNDLED
 
 
 def test_the_recipes_that_the_documentation_names_exist():
@@ -41,7 +43,7 @@ def test_a_recipe_trains_as_it_is_written(path, camvid_root, tmp_path, monkeypat
     monkeypatch.setattr(SegmentationTask, "on_train_end", remember)
     small = ["--data.crop_size=[64,64]", "--data.batch_size=2", "--data.num_workers=0", "--trainer.max_steps=1"]
     small += ["--trainer.limit_val_batches=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    assert lightning_main(["fit", "-c", str(path), *small]) == 0
+    assert lightning_main(["fit", "-c", str(path), "--data.verify_frames=2", *small]) == 0
     wanted = yaml.safe_load(path.read_text())["model"]
     assert (
         seen["architecture"]["backbone"] == wanted["backbone"] and seen["architecture"]["decoder"] == wanted["decoder"]
@@ -74,6 +76,15 @@ def test_the_pretraining_recipe_trains_as_it_is_written(tmp_path, monkeypatch):
     written = yaml.safe_load(PRETRAINING.read_text())
     assert written["data"]["total_batch_size"] == 1024 and written["data"]["image_size"] == 224
     assert written["trainer"]["max_epochs"] == 300 and written["trainer"]["gradient_clip_val"] == 5
+
+
+def test_the_bundled_models_differ_in_their_network_alone():
+    recipes = [yaml.safe_load(path.read_text()) for path in BUNDLED]
+    assert [path.stem for path in BUNDLED] == sorted(BUNDLED_MODELS)
+    for recipe in recipes:
+        for key in ("backbone", "decoder", "decoder_options"):
+            recipe["model"].pop(key, None)
+    assert recipes[0] == recipes[1]
 
 
 def test_the_peer_gets_the_same_data_and_budget():

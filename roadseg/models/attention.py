@@ -130,20 +130,17 @@ SUBSAMPLINGS: Mapping[str, Callable[[int, int], nn.Module]] = {
 }
 
 
-_MOST_PROBABILITIES = 1 << 26
-"""Above this many attention weights, torch's own kernel, which keeps none of them, is worth its time."""
+_MOST_KEYS_WRITTEN_OUT = 96
+"""A window has 49. Beyond some hundred keys torch's kernel, which keeps no attention weights, is the faster one again."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention; (B, heads, N, d), twice (B, heads, M, d), and a mask that broadcasts to (N, M).
 
-    Training in bfloat16 on a CPU, it is written out: torch's fused kernel for CPUs takes 2 to 8 times as long for the
-    forward and backward pass over the few keys that Twins attends to (benchmarks/training_step.py).
+    Training in bfloat16 on a CPU, attention to few keys is written out: torch's fused kernel for CPUs takes about three
+    times as long for the forward and backward pass of windows (benchmarks/training_step.py).
     """
-    if (
-        _is_trained_in_bfloat16_on_cpu(query)
-        and query.numel() // query.shape[-1] * key.shape[-2] <= _MOST_PROBABILITIES
-    ):
+    if key.shape[-2] <= _MOST_KEYS_WRITTEN_OUT and _is_trained_in_bfloat16_on_cpu(query):
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
         return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
