@@ -260,6 +260,31 @@ def package_checkpoint(
     return write_model_file(output, model, weights)
 
 
+def scale_advice(header: ModelHeader) -> str:
+    """What to tell of a model file that runs images at their own size though it was trained at another; "" if nothing.
+
+    Validation scores are those at the scale of training, so that the model is not served as it was scored.
+
+    Args:
+        header: of the model file.
+    """
+    data = header.provenance.get("data")
+    datasets = data.get("datasets") if isinstance(data, Mapping) else None
+    trained = {
+        str(dataset["dataset"]): dataset["short_side_px"]
+        for dataset in datasets or []
+        if isinstance(dataset, Mapping) and dataset.get("short_side_px") and "dataset" in dataset
+    }
+    if header.short_side_px is not None or not trained:
+        return ""
+    scales = ", ".join(f"{name} at a short side of {px} px" for name, px in trained.items())
+    options = " or ".join(f"--short-side-px {px}" for px in dict.fromkeys(trained.values()))
+    return (
+        f"the model was trained and validated on {scales}, but runs images at their own size, where its scores may be "
+        f"lower; to run it as it was trained, package it with {options}"
+    )
+
+
 def _as_float16(name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
     with np.errstate(over="ignore"):  # it is refused below, by name
         halved = values.astype(np.float16)

@@ -13,6 +13,27 @@ from roadseg.errors import ConfigError, TaxonomyError
 from roadseg.taxonomy import Taxonomy
 
 
+def parse_class_weights(class_weights: object) -> dict[str, float] | str:
+    """Weights by class name, copied, or the name of a rule; what they say is checked by `class_weight_tensor`.
+
+    Raises:
+        ConfigError: when they are neither, or a weight is no number.
+    """
+    if isinstance(class_weights, str):
+        return class_weights
+    if class_weights is None:
+        return {}
+    if not isinstance(class_weights, Mapping):
+        raise ConfigError(
+            f"model.class_weights is {class_weights!r}; use {', '.join(sorted(RULES))}, or class names with weights: "
+            "{pole: 2}"
+        )
+    for name, weight in class_weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"model.class_weights.{name} is {weight!r}; use 0 or a finite number above it")
+    return dict(class_weights)
+
+
 def class_weight_tensor(class_weights: Mapping[str, float] | str | None, taxonomy: Taxonomy) -> Tensor | None:
     """Weights (C,) float32; None where all are equal, and ones where a rule gives them once the data is known.
 

@@ -122,7 +122,7 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--short-side-px",
         type=int,
         metavar="N",
-        help="resize images to this short side before the network (default: no)",
+        help="resize images to this short side before the network, as short_side_px did in training (default: no)",
     )
     parser.add_argument(
         "--weights-licence", default="unspecified", metavar="TEXT", help="terms under which the weights may be used"
@@ -199,7 +199,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _package(args: argparse.Namespace) -> int:
-    from roadseg.checkpoint import package_checkpoint
+    from roadseg.checkpoint import package_checkpoint, scale_advice
+    from roadseg.inference.package import read_model_file
 
     digest = package_checkpoint(
         args.checkpoint,
@@ -209,6 +210,8 @@ def _package(args: argparse.Namespace) -> int:
         half=args.half,
     )
     print(f"wrote {args.output}\nsha256 {digest}")
+    if advice := scale_advice(read_model_file(args.output).header):
+        print(f"warning: {advice}", file=sys.stderr)
     return 0
 
 

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from roadseg.errors import ConfigError
 from roadseg.inference.bundled import model_path
 from roadseg.inference.licence import tell_licence
-from roadseg.inference.package import read_model_file
+from roadseg.inference.package import ModelHeader, read_model_file
 from roadseg.inference.torch_engine import network_of
 from roadseg.label_sets import LabelSets
 from roadseg.losses.sets import full_precision
@@ -41,6 +41,9 @@ from roadseg.taxonomy import IGNORE_INDEX, Taxonomy
 
 LEAST_MASS = 0.01
 """Probability that a teacher gives to a label's classes together, below which it is not asked which of them it is."""
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 100.0
+"""Below, the teacher's choice is all that is left; above, its classes are all alike."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class DistillationSettings:
     Attributes:
         teacher: model file (.safetensors), or the name of a bundled model.
         weight: of the term in the loss.
-        temperature: T; above 1 it brings out how likely the teacher holds the classes that it does not choose.
+        temperature: T, 0.1 to 100; above 1 it brings out how likely the teacher holds the classes that it does not
+            choose.
         start_step: optimizer step from which the teacher is asked.
         respect_labels: whether the teacher chooses only among the classes of labels of several.
         ignored_pixels: whether the teacher teaches where the labels are ignored.
@@ -73,10 +77,13 @@ class DistillationSettings:
                 f"model.distillation.teacher is {self.teacher!r}; name the teacher's model file, which `roadseg "
                 "package CKPT -o FILE` makes: --model.distillation.teacher FILE"
             )
-        for name in ("weight", "temperature"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ConfigError(f"model.distillation.{name} is {value!r}; use a finite number above 0")
+        if not _is_number(self.weight) or not 0 < self.weight < math.inf:
+            raise ConfigError(f"model.distillation.weight is {self.weight!r}; use a finite number above 0")
+        if not _is_number(self.temperature) or not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
+            raise ConfigError(
+                f"model.distillation.temperature is {self.temperature!r}; use {MIN_TEMPERATURE:g} to "
+                f"{MAX_TEMPERATURE:g}"
+            )
         if type(self.start_step) is not int or self.start_step < 0:
             raise ConfigError(f"model.distillation.start_step is {self.start_step!r}; use a whole number, 0 or more")
         for name in ("respect_labels", "ignored_pixels"):
@@ -134,16 +141,18 @@ class DistillationLoss(nn.Module):
         Returns:
             A scalar; 0 where no pixel is taught.
         """
-        student, teacher = full_precision(logits), full_precision(teacher_logits.detach())
+        believed = full_precision(teacher_logits.detach())
+        student, teacher = full_precision(logits) / self.temperature, believed / self.temperature
         taught = self.scope.any(1)[mask]
         if self.restricts:
             inside = self.scope[mask].permute(0, 3, 1, 2)
-            mass = (teacher.softmax(1) * inside).sum(1)
+            mass = (believed.softmax(1) * inside).sum(1)
             taught = taught & ((mass >= LEAST_MASS) | inside.all(1))
-            # Not -inf: what is outside costs 0 times a finite number, where -inf less -inf would be NaN.
+            # Not -inf: what is outside costs 0 times a finite number, where -inf less -inf would be NaN. Behind the
+            # division, which would make it infinite.
             lowest = torch.finfo(student.dtype).min / 4
             student, teacher = student.masked_fill(~inside, lowest), teacher.masked_fill(~inside, lowest)
-        log_p, log_q = F.log_softmax(student / self.temperature, 1), F.log_softmax(teacher / self.temperature, 1)
+        log_p, log_q = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
         divergence = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
         return self.temperature**2 * (divergence * taught).sum() / taught.sum().clamp(min=1)
 
@@ -160,6 +169,7 @@ class Distillation:
         label_sets: meaning of the ids in masks.
         settings: see `DistillationSettings`.
         digest: SHA-256 of the teacher's model file, in hexadecimal.
+        header: of the teacher's model file, which says what it was trained on.
     """
 
     def __init__(
@@ -169,8 +179,9 @@ class Distillation:
         label_sets: LabelSets,
         settings: DistillationSettings,
         digest: str = "",
+        header: ModelHeader | None = None,
     ) -> None:
-        self.settings, self.digest = settings, digest
+        self.settings, self.digest, self.header = settings, digest, header
         self._teacher = teacher.eval().requires_grad_(False)
         self._class_order = torch.tensor(class_order)
         self._loss = DistillationLoss(
@@ -230,7 +241,7 @@ def load_distillation(settings: Mapping[str, Any] | None, label_sets: LabelSets)
     order = _class_order(label_sets.taxonomy, file.header.taxonomy, parsed.teacher)
     teacher = network_of(file)
     tell_licence(file)  # it may bind what is trained from it, too
-    return Distillation(teacher, order, label_sets, parsed, file.digest)
+    return Distillation(teacher, order, label_sets, parsed, file.digest, file.header)
 
 
 def compared_classes(label_sets: LabelSets, respect_labels: bool = True, ignored_pixels: bool = False) -> Tensor:
@@ -253,6 +264,10 @@ def compared_classes(label_sets: LabelSets, respect_labels: bool = True, ignored
                 scope[i, list(members)] = True
     scope[IGNORE_INDEX] = ignored_pixels
     return scope
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _class_order(student: Taxonomy, teacher: Taxonomy, path: str) -> list[int]:

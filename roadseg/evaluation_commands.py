@@ -62,10 +62,20 @@ def _add_frames_and_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", type=_positive, metavar="N", help="only so many frames, spread evenly over the split (default: all)"
     )
+    parser.add_argument(
+        "--thin-classes",
+        type=_names,
+        metavar="NAME,...",
+        help="classes whose skeletons are scored (default: lane markings, poles, lamps and signs)",
+    )
     parser.add_argument("-o", "--output", metavar="DIR", help="folder for JSON, CSV and pictures (default: none)")
     parser.add_argument("--overwrite", action="store_true", help="replace results in a folder that is not empty")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto, which is f32)")
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _positive(text: str) -> int:
@@ -83,22 +93,25 @@ def _at_least(least: int, text: str) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from roadseg.data.config import read_data_config
     from roadseg.evaluation.evaluate import evaluate
     from roadseg.evaluation.frames import data_facts, open_scored
     from roadseg.evaluation.output import check_folder, write_files
     from roadseg.evaluation.report import eval_files, eval_text, model_facts
+    from roadseg.evaluation.seen import seen_in_training
     from roadseg.evaluation.worst import PATTERN, worst_sheets
     from roadseg.inference.predictor import load_predictor
 
     folder = check_folder(args.output, args.overwrite) if args.output else None
     predictor = load_predictor(args.model, precision=args.precision, device=args.device)
     frames = open_scored(args.config, args.split, predictor.taxonomy, args.frames)
-    evaluation = evaluate(predictor, frames, args.worst if folder else 0)
+    evaluation = evaluate(predictor, frames, args.worst if folder else 0, args.thin_classes)
     model, data = model_facts(args.model, predictor), data_facts(args.config, args.split, frames)
-    print(_headline([model], data))
+    seen = seen_in_training(predictor.header.provenance, predictor.taxonomy, frames, read_data_config(args.config))
+    print(_headline([model], data, [str(seen)]))
     print(eval_text(evaluation))
     if folder:
-        files = eval_files(model, predictor, data, frames, evaluation)
+        files = eval_files(model, predictor, data, frames, evaluation, seen)
         write_files(folder, files | worst_sheets(predictor, frames, evaluation), [PATTERN])
         print(
             f"\nwrote {', '.join(files)} and pictures of the worst {plural(len(evaluation.worst), 'frame')} to {folder}"
@@ -107,6 +120,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from roadseg.data.config import read_data_config
     from roadseg.evaluation.compare import compare, matching_ids
     from roadseg.evaluation.comparison_report import compare_files, compare_text
     from roadseg.evaluation.cost import measure_costs
@@ -114,6 +128,7 @@ def _compare(args: argparse.Namespace) -> int:
     from roadseg.evaluation.frames import data_facts, open_scored
     from roadseg.evaluation.output import check_folder, write_files
     from roadseg.evaluation.report import model_facts
+    from roadseg.evaluation.seen import seen_in_training
     from roadseg.inference.predictor import load_predictor
 
     folder = check_folder(args.output, args.overwrite) if args.output else None
@@ -122,21 +137,23 @@ def _compare(args: argparse.Namespace) -> int:
     matching_ids(first.taxonomy, second.taxonomy)
     frames = open_scored(args.config, args.split, first.taxonomy, args.frames)
     pair = (first, second)
-    found = compare(pair, frames, args.replicates, args.seed, args.pictures if folder else 0)
+    found = compare(pair, frames, args.replicates, args.seed, args.pictures if folder else 0, args.thin_classes)
     print("measuring latency", file=sys.stderr)
     costs = measure_costs(pair, frames, found.sizes)
     models = [model_facts(name, predictor) for name, predictor in zip(names, pair, strict=True)]
     data = data_facts(args.config, args.split, frames)
-    print(_headline(models, data))
+    config = read_data_config(args.config)
+    seen = [seen_in_training(p.header.provenance, p.taxonomy, frames, config) for p in pair]
+    print(_headline(models, data, [f"{side}: {own}" for side, own in zip("AB", seen, strict=True)]))
     print(compare_text(found, costs))
     if folder:
-        files = compare_files(models, data, frames, found, costs)
+        files = compare_files(models, data, frames, found, costs, seen)
         write_files(folder, files | difference_pictures(pair, [m["name"] for m in models], frames, found), [PATTERN])
         print(f"\nwrote {', '.join(files)} and {plural(len(found.differing), 'picture')} to {folder}")
     return 0
 
 
-def _headline(models: list[dict[str, object]], data: dict[str, object]) -> str:
+def _headline(models: list[dict[str, object]], data: dict[str, object], notes: list[str]) -> str:
     lines = [f"{m['name']}  sha256 {str(m['digest'])[:12]}  {m['backbone']} + {m['decoder']}" for m in models]
     part = "" if data["frames"] == data["frames_in_split"] else f" of {data['frames_in_split']}"
-    return "\n".join([*lines, f"{data['config']}, split {data['split']}: {data['frames']}{part} frames", ""])
+    return "\n".join([*lines, f"{data['config']}, split {data['split']}: {data['frames']}{part} frames", *notes, ""])

@@ -89,9 +89,8 @@ def start_from(
         ModelFileError: when the file cannot be used.
         ConfigError: when it holds another backbone.
     """
-    model = read_model_file(model_path(source))
-    held, wanted = network_of(model).state_dict(), network.state_dict()
-    _check_backbone(source, model, held, wanted, architecture)
+    model, held = _read_source(source, network, architecture)
+    wanted = network.state_dict()
     if model.header.architecture.decoder != architecture["decoder"]:
         held = {name: tensor for name, tensor in held.items() if not name.startswith("decoder.")}
     axes = class_axes(network, architecture)
@@ -103,6 +102,11 @@ def start_from(
         for name in fitting:
             _take(wanted[name], held[name], axes.get(name), _ids(origins, model.header.taxonomy, taxonomy))
     return _report(source, model, taxonomy, origins, fitting, wanted)
+
+
+def check_source(source: str, network: Segmenter, architecture: Mapping[str, Any]) -> None:
+    """Check that `start_from` could start a network; arguments and errors are its."""
+    _read_source(source, network, architecture)
 
 
 def check_one_start(pretrained: bool | str, init_from: str | None) -> None:
@@ -178,17 +182,18 @@ def _take(wanted: Tensor, held: Tensor, class_axis: int | None, pairs: list[tupl
         wanted.select(class_axis, target_id).copy_(held.select(class_axis, source_id))
 
 
-def _check_backbone(
-    source: str,
-    model: ModelFile,
-    held: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-    architecture: Mapping[str, Any],
-) -> None:
+def _read_source(
+    source: str, network: Segmenter, architecture: Mapping[str, Any]
+) -> tuple[ModelFile, dict[str, Tensor]]:
+    """A model file with the network's backbone, and its weights."""
+    model = read_model_file(model_path(source))
+    held = network_of(model).state_dict()
     theirs, ours = model.header.architecture, architecture.get("backbone_options", {})
-    shapes = [{k: t.shape for k, t in state.items() if k.startswith("backbone.")} for state in (held, wanted)]
+    shapes = [
+        {k: t.shape for k, t in state.items() if k.startswith("backbone.")} for state in (held, network.state_dict())
+    ]
     if theirs.backbone == architecture["backbone"] and shapes[0] == shapes[1]:
-        return
+        return model, held
     raise ConfigError(
         f"model.init_from: {source} holds the backbone {theirs.backbone} with options {dict(theirs.backbone_options)}, "
         f"the configuration {architecture['backbone']} with options {ours}; set model.backbone and "

@@ -9,19 +9,23 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
-from roadseg.class_weights import class_weight_tensor, weights_of_training_data
+from roadseg.class_weights import class_weight_tensor, parse_class_weights, weights_of_training_data
 from roadseg.data.sampling import derive_seed
 from roadseg.distillation import load_distillation
+from roadseg.divergence import refuse_divergence
 from roadseg.errors import ConfigError
-from roadseg.fine_tuning import check_one_start, start_from
+from roadseg.fine_tuning import check_one_start, check_source, start_from
+from roadseg.inference.bundled import model_path
+from roadseg.inference.package import read_model_file
 from roadseg.label_sets import LabelSets
-from roadseg.losses import WeightedSum, build_loss
+from roadseg.losses import WeightedSum, build_loss, parse_terms
 from roadseg.models.auxiliary import auxiliary_settings, build_auxiliary
 from roadseg.models.zoo import build_model, check_options
 from roadseg.optimisation import check_rates, parameter_groups
 from roadseg.provenance import software_versions
 from roadseg.schedules import warmup_poly
 from roadseg.scored_task import ScoredTask
+from roadseg.seen_validation import warn_of_seen_validation
 from roadseg.taxonomy import Taxonomy
 
 _AUXILIARY = "auxiliary."
@@ -122,8 +126,8 @@ class SegmentationTask(ScoredTask):
             "no_decay": list(no_decay or []),
             "warmup_steps": warmup_steps,
             "poly_power": poly_power,
-            "loss": [dict(term) for term in (_CROSS_ENTROPY if loss is None else loss)],
-            "class_weights": class_weights if isinstance(class_weights, str) else dict(class_weights or {}),
+            "loss": parse_terms(_CROSS_ENTROPY if loss is None else loss),
+            "class_weights": parse_class_weights(class_weights),
             "label_smoothing": label_smoothing,
             "seed": seed,
         }
@@ -158,6 +162,16 @@ class SegmentationTask(ScoredTask):
         """Logits (B, C, H, W) of images (B, 3, H, W) RGB in 0..255."""
         return self.network(image)
 
+    def check_start(self) -> None:
+        """Look at the model file to start from, if any: a fit that is not resumed would refuse it behind its data.
+
+        Raises:
+            ConfigError: when it holds another backbone.
+            ModelFileError: when it cannot be used.
+        """
+        if self.recipe["init_from"] is not None:
+            check_source(self.recipe["init_from"], self.network, self.architecture)
+
     def on_fit_start(self) -> None:
         """Take from the training data, and from a model file, what the recipe takes from them.
 
@@ -166,13 +180,19 @@ class SegmentationTask(ScoredTask):
             ModelFileError: when the file cannot be used.
         """
         rule, source = self.recipe["class_weights"], self.recipe["init_from"]
+        data = getattr(self.trainer, "datamodule", None)
         if isinstance(rule, str):
-            self.class_weights = weights_of_training_data(rule, getattr(self.trainer, "datamodule", None))
+            self.class_weights = weights_of_training_data(rule, data)
             self._weigh_classes(class_weight_tensor(self.class_weights, self.taxonomy))
         if source is not None and self.trainer.ckpt_path is None:
             report = start_from(source, self.network, self.architecture, self.taxonomy)
             rank_zero_info(str(report))
             self.initialisation = report.to_dict()
+            header = read_model_file(model_path(source)).header
+            warn_of_seen_validation("model.init_from", source, header, data)
+        if self.distillation is not None and self.distillation.header is not None:
+            teacher = self.distillation.settings.teacher
+            warn_of_seen_validation("model.distillation.teacher", teacher, self.distillation.header, data)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and stochastic depth from (seed, step, rank): checkpoints hold no generator state."""
@@ -183,15 +203,19 @@ class SegmentationTask(ScoredTask):
         image, mask = batch["image"], batch["mask"]
         features, size = self.network.features(image), (image.shape[-2], image.shape[-1])
         logits = self.network.decode(features, size)
-        loss = self.loss(logits, mask)
+        terms = self.loss.terms(logits, mask)
         if self.auxiliary is not None:
             auxiliary_loss = self.auxiliary_loss(self.auxiliary(features, size), mask)
-            loss = loss + self.recipe["auxiliary"]["weight"] * auxiliary_loss
+            terms["auxiliary"] = self.recipe["auxiliary"]["weight"] * auxiliary_loss
         if self.distillation is not None:
-            loss = loss + self.distillation(image, logits, mask, self.global_step)
+            terms["distillation"] = self.distillation(image, logits, mask, self.global_step)
+        loss = torch.stack([*terms.values()]).sum()
         if self.global_step % self.trainer.log_every_n_steps == 0:  # a GPU waits for the answer
-            self._refuse_divergence(loss)
+            refuse_divergence(terms, self.global_step, self.recipe["lr"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["name"]))
+        if len(terms) > 1:
+            named = {f"train/loss/{name}": term for name, term in terms.items()}
+            self.log_dict(named, batch_size=len(batch["name"]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch["name"]))
         return loss
 
@@ -242,13 +266,6 @@ class SegmentationTask(ScoredTask):
             scored = {name: tensor for name, tensor in held.items() if not name.startswith(_AUXILIARY)}
             checkpoint["state_dict"] = scored | {k: v for k, v in own.items() if k.startswith(_AUXILIARY)}
         check_same_weights(checkpoint, self.state_dict())
-
-    def _refuse_divergence(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise ConfigError(
-                f"the loss is {loss.item()} at step {self.global_step}: the training diverged; lower model.lr, which "
-                f"is {self.recipe['lr']}"
-            )
 
     def _describe_data(self) -> dict[str, Any]:
         data = getattr(self._trainer, "datamodule", None)

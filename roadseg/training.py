@@ -1,5 +1,6 @@
 """The training command line: `fit`, `validate`, `test` and `predict` from a YAML file, on Lightning's own CLI."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -165,6 +166,11 @@ class RoadsegCLI(LightningCLI):
         if self.subcommand == "predict":
             config.return_predictions = False  # the masks are written; kept, they would fill the memory
 
+    def before_fit(self) -> None:
+        """Refuse a model file that cannot be started from before the data is read; a resumed run needs none."""
+        if isinstance(self.model, SegmentationTask) and not self.config[self.subcommand].ckpt_path:
+            self.model.check_start()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add CSV and TensorBoard logs to a training run that chose no logger."""
         config = self.config[self.subcommand]
@@ -207,6 +213,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Lightning looks for a state in the loader; here the data module holds it, and its sampler goes on where it
     # stopped.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+    # What Lightning does inside, and what it advertises, is nothing that the user of a recipe can act upon.
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated", category=FutureWarning)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     arguments = sys.argv[1:] if argv is None else list(argv)
     task = chosen_task(arguments, TASKS, default="segmentation")
     try:
@@ -222,6 +231,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except (MisconfigurationException, OSError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "pypi.org/project/lit" not in record.getMessage()
 
 
 def _check_seeds(config: Any) -> None:

@@ -1,10 +1,12 @@
 """Pseudo-labels against the predictor's own masks, numpy's order statistics, and the dataset that reads them."""
 
+import errno
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import roadseg
 from roadseg.cli import lightning_main, main
 from roadseg.data import open_frames
 from roadseg.data.class_table import load_class_table
-from roadseg.errors import ConfigError, DataError
+from roadseg.errors import ConfigError, DataError, OutputError
 from roadseg.inference.package import Architecture, ModelHeader, write_model_file
 from roadseg.pseudo_labels.folder import Tally
 from roadseg.pseudo_labels.images import UnlabelledImages, draw_sample
@@ -60,21 +62,26 @@ def predictions(predictor, drives):
     return {name: predictor(drives / f"{name}.png", confidence=True) for name in NAMES}
 
 
-@pytest.mark.parametrize(("min_confidence", "keep_share"), [(0.0, 0.5), (0.35, 0.3), (0.0, 1.0), (0.9, 0.5)])
+@pytest.mark.parametrize(
+    ("keep_share", "max_threshold", "min_confidence"),
+    [(0.5, 1.0, 0.0), (0.3, 1.0, 0.35), (1.0, 1.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.9, 0.9)],
+)
 def test_masks_are_the_predictors_where_it_is_surest_of_each_class(
-    predictor, drives, tmp_path, min_confidence, keep_share
+    predictor, drives, tmp_path, keep_share, max_threshold, min_confidence
 ):
-    options = PseudoLabelOptions(min_confidence, keep_share)
+    options = PseudoLabelOptions(keep_share, max_threshold, min_confidence)
     report = pseudo_label(predictor, UnlabelledImages([drives]), tmp_path / "out", options)
     results = predictions(predictor, drives)
     masks = np.concatenate([r.mask.ravel() for r in results.values()])
     confidences = np.concatenate([r.confidence.ravel() for r in results.values()])
     assert len(np.unique(masks)) > 3, "few classes would prove little"
     written = json.loads((tmp_path / "out" / "report.json").read_text())
-    least = np.full(256, np.inf, np.float32)
+    least, capped = np.full(256, np.inf, np.float32), []
     for c, name in enumerate(predictor.taxonomy.names):
         own = confidences[masks == c]
-        least[c] = max(np.float32(min_confidence), least_kept(own, keep_share) if own.size else 0)
+        share = least_kept(own, keep_share) if own.size else np.float32(1)
+        capped.append(share > max_threshold)
+        least[c] = max(np.float32(min_confidence), min(np.float32(max_threshold), share))
         shown = written["classes"][name]
         kept = own[own >= least[c]]
         assert shown["threshold"] == pytest.approx(float(least[c]), abs=1e-7)
@@ -83,9 +90,13 @@ def test_masks_are_the_predictors_where_it_is_surest_of_each_class(
             assert shown["mean_confidence"] == pytest.approx(float(kept.astype(np.float64).mean()), rel=1e-9)
         else:
             assert shown["mean_confidence"] is None
-        if min_confidence == 0 and own.size:  # as CBST has it, up to the width of a bin
+        if (max_threshold, min_confidence) == (1, 0) and own.size:  # as CBST has it, up to the width of a bin
             exact = np.quantile(own, 1 - keep_share, method="higher")
             assert kept.size >= keep_share * own.size and exact - 0.005 <= least[c] <= exact
+    if max_threshold == 0.5:
+        assert any(capped) and not all(capped), (
+            f"{least[:11]}: what is surer than the cap is kept, the rest by its share"
+        )
     for name, result in results.items():
         expected = np.where(result.confidence >= least[result.mask], result.mask, 255)
         opened = Image.open(tmp_path / "out" / "masks" / f"{name}.png")
@@ -103,15 +114,16 @@ def test_thresholds_follow_order_statistics_of_crowded_confidences():
     for rows in (slice(0, 90), slice(90, 200)):
         histogram.add(mask[rows], confidence[rows])
     for share in (1e-4, 0.1, 0.5, 0.9, 1.0):
-        found = histogram.thresholds(0.0, share)
+        found = histogram.thresholds(share)
         for c in range(3):
             own = confidence[mask == c]
             assert found[c] == least_kept(own, share)
             exact = np.sort(own)[::-1][int(np.ceil(share * own.size)) - 1]
             assert 0 <= (1 - found[c]) - (1 - exact) <= 0.004 * (1 - found[c]) + 1e-7
-        assert (found[3:] == 0).all(), "a class that never occurs has the least confidence"
+        assert (histogram.thresholds(share, 0.9)[3:] == np.float32(0.9)).all(), "never seen: only what is sure"
+        assert (histogram.thresholds(share, 0.9) == np.minimum(found, np.float32(0.9))).all()
+        assert (histogram.thresholds(share, 0.9, 0.8) == np.clip(found, np.float32(0.8), np.float32(0.9))).all()
     assert histogram.counts.sum() == (mask != 255).sum()
-    assert (histogram.thresholds(0.7, 1.0) == np.float32(0.7)).all()
     assert (np.diff(EDGES) > 0).all() and EDGES[0] == 0 and EDGES[-1] == 1
 
 
@@ -123,7 +135,7 @@ def test_a_pixel_at_the_threshold_is_kept_and_ignored_ones_stay_ignored():
 
 def test_the_folder_dataset_reads_them_with_drives(predictor, drives, tmp_path):
     out = tmp_path / "folder"
-    pseudo_label(predictor, UnlabelledImages([drives]), out, PseudoLabelOptions(0.0, 0.5))
+    pseudo_label(predictor, UnlabelledImages([drives]), out, PseudoLabelOptions(0.5))
     frames = open_frames("folder", root=tmp_path, taxonomy="camvid11")
     assert [frames.name(i) for i in range(len(frames))] == NAMES
     assert [frame.drive for frame in frames.source.frames] == ["a", "a", "b", "b", "c/front"]
@@ -296,7 +308,9 @@ def test_images_that_cannot_be_used_are_reported_and_stop_nothing(model_file, dr
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--min-confidence", "1.5"], "min_confidence is 1.5; use 0 to 1"),
+        (["--max-threshold", "1.5"], "max_threshold is 1.5; use 0 to 1"),
+        (["--max-threshold", "nan"], "max_threshold is nan"),
+        (["--min-confidence", "0.95"], "min_confidence is 0.95; use 0 to max_threshold, which is 0.9"),
         (["--min-confidence", "nan"], "min_confidence is nan"),
         (["--keep-share", "0"], "keep_share is 0.0; use a value above 0"),
         (["--sample-frames", "0"], "sample_frames is 0; use at least 1"),
@@ -307,6 +321,31 @@ def test_images_that_cannot_be_used_are_reported_and_stop_nothing(model_file, dr
 def test_values_that_cannot_work_are_named(model_file, drives, tmp_path, capsys, arguments, message):
     assert label(model_file, drives, tmp_path / "out", *arguments) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_segmented(drives, tmp_path, monkeypatch):
+    class Refusing:
+        digest, engine, taxonomy = "0", SimpleNamespace(precision="f32"), roadseg.load_taxonomy("camvid11")
+
+        def __call__(self, *arguments, **options):
+            raise AssertionError("segmented")
+
+    def start(folder):
+        pseudo_label(Refusing(), UnlabelledImages([drives]), folder, PseudoLabelOptions())
+
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=r"into .*/file: Not a directory; choose another folder"):
+        start(tmp_path / "file" / "below" / "out")
+    with pytest.raises(AssertionError, match="segmented"):
+        start(tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".*")), "nothing is left behind"
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)  # as file systems do that have no links
+    with pytest.raises(OutputError, match="symbolic links into .*: Operation not permitted"):
+        start(tmp_path / "new" / "out")
 
 
 def test_an_image_of_one_pixel_and_ignored_regions(model_file, tmp_path):

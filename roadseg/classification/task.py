@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from roadseg.checkpoint import HEADER_KEY, check_same_classifier, check_same_recipe, check_same_weights
 from roadseg.classification.topk import TopKCounter
 from roadseg.data.sampling import derive_seed
+from roadseg.divergence import refuse_divergence
 from roadseg.errors import ConfigError
 from roadseg.models.zoo import build_classifier
 from roadseg.provenance import software_versions
@@ -113,7 +114,7 @@ class ClassificationTask(LightningModule):
         """Loss of a batch."""
         loss = self._loss(batch, batch_idx)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # a GPU waits for the answer
-            self._refuse_divergence(loss)
+            refuse_divergence({"loss": loss}, self.global_step, self.recipe["lr"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch["label"]))
         return loss
@@ -192,13 +193,6 @@ class ClassificationTask(LightningModule):
             np.random.seed(self._batch_seed(batch_idx))
             image, target = self._mixup(batch["image"].to(torch.float32, copy=True), batch["label"])
         return F.cross_entropy(self(image).float(), target)
-
-    def _refuse_divergence(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise ConfigError(
-                f"the loss is {loss.item()} at step {self.global_step}: the training diverged; lower model.lr, which "
-                f"is {self.recipe['lr']}"
-            )
 
 
 def _mixup(recipe: Mapping[str, Any], num_classes: int) -> Mixup | None:

@@ -11,10 +11,14 @@ from tqdm import tqdm
 
 from roadseg.errors import TaxonomyError
 from roadseg.evaluation.bootstrap import PoissonBootstrap, interval
+from roadseg.evaluation.cost import SizeSeen
+from roadseg.evaluation.drawing import right_pixels
 from roadseg.evaluation.figures import flatten
 from roadseg.evaluation.frames import ScoredFrames
 from roadseg.evaluation.ranking import Highest
+from roadseg.evaluation.read_ahead import read_ahead
 from roadseg.inference.predictor import Predictor
+from roadseg.label_sets import LabelSets
 from roadseg.metrics.suite import MetricSuite
 from roadseg.metrics.tally import Tally
 from roadseg.taxonomy import IGNORE_INDEX, Taxonomy
@@ -60,7 +64,8 @@ class Comparison:
         groups: how many of them there are.
         replicates: of the bootstrap.
         differing: (frame, share of the labelled pixels in which the masks differ), from the highest down.
-        sizes: (H, W) of the images -> how many have it.
+        sizes: (H, W) of the images -> which have it.
+        drives: recordings that the frames are of, as collection/drive -> how many are.
     """
 
     scores: Mapping[str, Score]
@@ -69,7 +74,8 @@ class Comparison:
     groups: int
     replicates: int
     differing: list[tuple[int, float]]
-    sizes: Mapping[tuple[int, int], int]
+    sizes: Mapping[tuple[int, int], SizeSeen]
+    drives: Mapping[str, int]
 
 
 def matching_ids(first: Taxonomy, second: Taxonomy) -> npt.NDArray[np.uint8]:
@@ -100,7 +106,14 @@ def masks_of(pair: Pair, image: npt.NDArray[np.uint8], name: str) -> list[npt.ND
     return [pair[0](image, name=name).mask, table[pair[1](image, name=name).mask]]
 
 
-def compare(pair: Pair, frames: ScoredFrames, replicates: int = 1000, seed: int = 0, pictures: int = 8) -> Comparison:
+def compare(
+    pair: Pair,
+    frames: ScoredFrames,
+    replicates: int = 1000,
+    seed: int = 0,
+    pictures: int = 8,
+    thin_classes: Sequence[str] | None = None,
+) -> Comparison:
     """Score two models; memory does not grow with the frames.
 
     Args:
@@ -109,18 +122,18 @@ def compare(pair: Pair, frames: ScoredFrames, replicates: int = 1000, seed: int 
         replicates: of the bootstrap.
         seed: of the bootstrap.
         pictures: how many of the frames in which the masks differ most are named.
+        thin_classes: classes that are scored as thin structures; see `MetricSuite`.
 
     Raises:
-        TaxonomyError: when the models have different classes.
+        TaxonomyError: when the models have different classes, or not one of the thin classes.
         DataError: when a frame cannot be read; none is ever left out.
     """
-    suite, table = MetricSuite(frames.label_sets), matching_ids(pair[0].taxonomy, pair[1].taxonomy)
+    suite, table = MetricSuite(frames.label_sets, thin_classes), matching_ids(pair[0].taxonomy, pair[1].taxonomy)
     tallies = Tally(suite.zero()), Tally(suite.zero())
     groups, drawn = _groups(frames)
     bootstrap = PoissonBootstrap(suite.zero(), 2, replicates, seed)
-    differing, sizes = Highest(pictures), Counter[tuple[int, int]]()
-    for index in tqdm(range(len(frames)), unit="frame", desc="scoring", disable=None):
-        frame = frames.read(index)
+    differing, sizes = Highest(pictures), dict[tuple[int, int], SizeSeen]()
+    for index, frame in tqdm(read_ahead(frames), total=len(frames), unit="frame", desc="scoring", disable=None):
         first, second = (predictor(frame.image, confidence=True, name=frame.name) for predictor in pair)
         masks = (first.mask, table[second.mask])
         counts = [
@@ -130,13 +143,34 @@ def compare(pair: Pair, frames: ScoredFrames, replicates: int = 1000, seed: int 
         for tally, own in zip(tallies, counts, strict=True):
             tally.add(own)
         bootstrap.add(groups[index], counts)
-        labelled = frame.truth != IGNORE_INDEX
-        differing.offer(float((masks[0] != masks[1])[labelled].sum() / max(1, labelled.sum())), index)
-        sizes[(frame.truth.shape[0], frame.truth.shape[1])] += 1
+        differing.offer(differing_share(frame.truth, masks, frames.label_sets), index)
+        size = (frame.truth.shape[0], frame.truth.shape[1])
+        same = sizes.get(size, SizeSeen(0, index))
+        sizes[size] = SizeSeen(same.frames + 1, same.first)
     nested = suite.scores(tallies[0].summed()), suite.scores(tallies[1].summed())
     scores = _with_intervals(nested, suite, bootstrap)
-    count = int(groups.max()) + 1
-    return Comparison(scores, nested, drawn, count, bootstrap.replicates, differing.ordered(), sizes)
+    count, drives = int(groups.max()) + 1, Counter(map(frames.drive, range(len(frames))))
+    return Comparison(scores, nested, drawn, count, bootstrap.replicates, differing.ordered(), sizes, drives)
+
+
+def differing_share(truth: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], sets: LabelSets) -> float:
+    """Share of the labelled pixels in which two masks differ, but for those where the label allows both classes.
+
+    Args:
+        truth: (H, W) uint8 set ids, 255 ignored.
+        masks: two of (H, W) uint8 class ids.
+        sets: meaning of the set ids.
+    """
+    labelled = truth != IGNORE_INDEX
+    return float(told_differences(truth, masks, sets).sum() / max(1, labelled.sum()))
+
+
+def told_differences(
+    truth: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], sets: LabelSets
+) -> npt.NDArray[np.bool_]:
+    """(H, W): labelled pixels in which two masks differ and not both are right; see `differing_share`."""
+    both_right = right_pixels(masks[0], truth, sets) & right_pixels(masks[1], truth, sets)
+    return (masks[0] != masks[1]) & (truth != IGNORE_INDEX) & ~both_right
 
 
 def _groups(frames: ScoredFrames) -> tuple[npt.NDArray[np.int64], str]:

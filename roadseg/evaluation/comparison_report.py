@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from roadseg.errors import plural
 from roadseg.evaluation.compare import LEAST_DRIVES, Comparison, Score
 from roadseg.evaluation.cost import Cost
-from roadseg.evaluation.figures import csv_bytes, plain, shown, text_table
+from roadseg.evaluation.figures import csv_bytes, shown, text_table
 from roadseg.evaluation.frames import ScoredFrames
 from roadseg.evaluation.output import json_bytes
-from roadseg.evaluation.report import FORMAT_VERSION
+from roadseg.evaluation.report import FORMAT_VERSION, rows_text
+from roadseg.evaluation.seen import Seen
+from roadseg.metrics.scoring import plain
 from roadseg.provenance import software_versions
 
 _ONLY_WRITTEN = ("boundary_f1_per_class/", "row_iou/iou/")
@@ -23,12 +26,22 @@ def compare_text(comparison: Comparison, costs: Sequence[Cost]) -> str:
     for name, score in comparison.scores.items():
         if not name.startswith(_ONLY_WRITTEN) and (score.a == score.a or score.b == score.b):
             rows.append(_row(name, score))
-    few = f" (fewer than {LEAST_DRIVES}: only a hint)" if comparison.groups < LEAST_DRIVES else ""
     note = (
-        f"95 % intervals: Poisson bootstrap, {comparison.replicates} replicates of {comparison.groups} "
-        f"{comparison.drawn}{few}, the same for A and B; * marks differences whose interval leaves 0 out"
+        f"95 % intervals: Poisson bootstrap, {comparison.replicates} replicates of {_drawn(comparison)}, the same for "
+        "A and B; * marks differences whose interval leaves 0 out"
     )
-    return "\n".join([text_table(rows), "", note, "", cost_text(costs)])
+    by_rows = [f"{side}: {rows_text(nested)}" for side, nested in zip("AB", comparison.nested, strict=True)]
+    return "\n".join([text_table(rows), "", note, "", *by_rows, "", cost_text(costs)])
+
+
+def _drawn(comparison: Comparison) -> str:
+    """What the intervals come from, and how far they reach: frames of few drives say little of other drives."""
+    if comparison.drawn == "drives":
+        return plural(comparison.groups, "drive")
+    drives = len(comparison.drives)
+    reach = "says nothing of new drives" if drives == 1 else "say little of new drives"
+    few = f"; fewer than {LEAST_DRIVES} frames: only a hint" if comparison.groups < LEAST_DRIVES else ""
+    return f"{plural(comparison.groups, 'frame')} of {plural(drives, 'drive')} ({reach}{few})"
 
 
 def cost_text(costs: Sequence[Cost]) -> str:
@@ -49,6 +62,7 @@ def compare_files(
     frames: ScoredFrames,
     comparison: Comparison,
     costs: Sequence[Cost],
+    seen: Sequence[Seen],
 ) -> dict[str, bytes]:
     """compare.json and compare.csv.
 
@@ -58,6 +72,7 @@ def compare_files(
         frames: that were compared.
         comparison: what was found.
         costs: of A and B.
+        seen: how many of the frames A and B were trained on.
 
     Returns:
         File name -> content.
@@ -68,7 +83,9 @@ def compare_files(
         "command": "compare",
         "models": {"a": dict(models[0]), "b": dict(models[1])},
         "data": dict(data),
+        "seen_in_training": {"a": seen[0].verdict, "b": seen[1].verdict},
         "software": software_versions(),
+        "drives": dict(comparison.drives),
         "bootstrap": {
             "drawn": comparison.drawn,
             "groups": comparison.groups,

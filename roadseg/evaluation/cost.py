@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,18 @@ WARM_UPS = 2
 REPEATS = 15
 LONGEST_S = 30.0
 LEAST_REPEATS = 3
+
+
+class SizeSeen(NamedTuple):
+    """Which frames have a size.
+
+    Attributes:
+        frames: how many.
+        first: index of the first one.
+    """
+
+    frames: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -43,21 +56,21 @@ class Cost:
 
 
 def measure_costs(
-    pair: Sequence[Predictor], frames: ScoredFrames, sizes: Mapping[tuple[int, int], int], repeats: int = REPEATS
+    pair: Sequence[Predictor], frames: ScoredFrames, sizes: Mapping[tuple[int, int], SizeSeen], repeats: int = REPEATS
 ) -> list[Cost]:
     """The cost of each model at the frames' median size, timed in turn after warming up.
 
     Args:
         pair: the models.
         frames: the first one of the median size is what is segmented.
-        sizes: (H, W) -> how many frames have it.
+        sizes: (H, W) -> which frames have it.
         repeats: runs of each that are timed.
 
     Raises:
-        DataError: when no frame can be read.
+        DataError: when that frame cannot be read.
     """
-    size = median_size(sizes)
-    image = next(f.image for f in map(frames.read, range(len(frames))) if f.image.shape[:2] == size)
+    size = median_size({size: seen.frames for size, seen in sizes.items()})
+    image = frames.read(sizes[size].first).image
     times = interleaved_times([partial(predictor, image) for predictor in pair], repeats)
     costs = []
     for predictor, taken in zip(pair, times, strict=True):

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from roadseg.audit.pictures import set_colours
-from roadseg.evaluation.compare import Comparison, Pair, masks_of
+from roadseg.evaluation.compare import Comparison, Pair, masks_of, told_differences
 from roadseg.evaluation.drawing import (
+    MODEL_COLOURS,
     UNLABELLED,
     Picture,
     backdrop,
@@ -24,15 +25,21 @@ from roadseg.evaluation.drawing import (
 )
 from roadseg.evaluation.frames import ScoredFrames
 from roadseg.label_sets import LabelSets
+from roadseg.metrics.suite import THIN_CLASSES
 from roadseg.taxonomy import IGNORE_INDEX
 
 PATTERN = "pictures/*.jpg"
-A_RIGHT, B_RIGHT, BOTH_WRONG = (40, 120, 255), (255, 150, 0), (200, 40, 200)
+A_RIGHT, B_RIGHT = MODEL_COLOURS
+BOTH_WRONG, ALIKE_WRONG = (235, 70, 235), (105, 35, 105)
 ZOOMS = 2
+ZOOM_COLOURS = ((255, 213, 0), (0, 229, 255))
+"""Of the frames of zooms, in order."""
+ZOOMED_CLASSES = {*THIN_CLASSES, "barrier", "traffic_light", "traffic light", "TrafficLight", "fence"}
+"""Names of classes whose edges a zoom is kept for: those that maps need and that are small in a frame."""
 _TILE_PX = 480
 _MAGNIFICATION = 5
 _EDGE_PX = 5  # side of the square that a class edge is widened by
-_FRAME_COLOURS = ((255, 255, 0), (0, 255, 255))
+_ZOOMED_WEIGHT = 5.0  # of an edge of ZOOMED_CLASSES, against one of others: twigs before the sky are most of all edges
 
 Box = tuple[int, int, int, int]
 """top, left, bottom, right in px."""
@@ -81,19 +88,13 @@ def draw_differences(
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    tiles = {
-        "image": image,
-        "truth": label_map(truth, sets),
-        f"A: {names[0]}": label_map(masks[0], sets),
-        f"B: {names[1]}": label_map(masks[1], sets),
-        "where they differ": difference_map(image, truth, masks, sets),
-    }
-    boxes = zoom_boxes(truth, masks)
+    tiles = difference_tiles(image, truth, masks, sets, (f"A: {names[0]}", f"B: {names[1]}"))
+    boxes = zoom_boxes(truth, masks, sets)
     whole = {caption: fit(picture, _TILE_PX) for caption, picture in tiles.items()}
-    for box, colour in zip(boxes, _FRAME_COLOURS, strict=False):
+    for box, colour in zip(boxes, ZOOM_COLOURS, strict=False):
         _outline(whole["image"], box, _TILE_PX / image.shape[1], colour)
     rows = [side_by_side([titled(picture, caption) for caption, picture in whole.items()])]
-    for box, colour in zip(boxes, _FRAME_COLOURS, strict=False):
+    for box, colour in zip(boxes, ZOOM_COLOURS, strict=False):
         top, left, bottom, right = box
         crops = [fit(picture[top:bottom, left:right], _TILE_PX) for picture in tiles.values()]
         _outline(crops[0], (0, 0, *crops[0].shape[:2]), 1, colour)
@@ -102,33 +103,73 @@ def draw_differences(
     return stacked([*rows, _legend(truth, masks, sets, rows[0].shape[1])])
 
 
+def difference_tiles(
+    image: Picture,
+    truth: npt.NDArray[np.uint8],
+    masks: Sequence[npt.NDArray[np.uint8]],
+    sets: LabelSets,
+    names: Sequence[str],
+) -> dict[str, Picture]:
+    """Caption -> picture of the frame's size: image | truth | first mask | second mask | where they differ.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        truth: (H, W) uint8 set ids, 255 ignored.
+        masks: two of (H, W) uint8 class ids.
+        sets: meaning of the ids.
+        names: captions of the masks.
+    """
+    return {
+        "image": image,
+        "truth": label_map(truth, sets),
+        names[0]: label_map(masks[0], sets),
+        names[1]: label_map(masks[1], sets),
+        "where they differ": difference_map(image, truth, masks, sets),
+    }
+
+
+def difference_marks(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """What the colours of a difference map say -> the colour."""
+    return {
+        f"{names[0]} alone is right": A_RIGHT,
+        f"{names[1]} alone is right": B_RIGHT,
+        "both wrong, each in its way": BOTH_WRONG,
+        "both wrong, alike": ALIKE_WRONG,
+    }
+
+
 def difference_map(
     image: Picture, truth: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], sets: LabelSets
 ) -> Picture:
-    """The image in dark grey; where the labelled pixels' masks differ, in colours by who is right."""
-    differ = (masks[0] != masks[1]) & (truth != IGNORE_INDEX)
+    """The image in dark grey, with colours by who is right; grey stays what is not labelled or right in both."""
     a_right, b_right = (right_pixels(mask, truth, sets) for mask in masks)
+    wrong = ~a_right & ~b_right & (truth != IGNORE_INDEX)
     picture = backdrop(image)
-    picture[differ & a_right & ~b_right] = A_RIGHT
-    picture[differ & b_right & ~a_right] = B_RIGHT
-    picture[differ & ~a_right & ~b_right] = BOTH_WRONG
-    return picture  # both are right where a merged label allows both classes: that is left dark
+    picture[a_right & ~b_right] = A_RIGHT
+    picture[b_right & ~a_right] = B_RIGHT
+    picture[wrong & (masks[0] != masks[1])] = BOTH_WRONG
+    picture[wrong & (masks[0] == masks[1])] = ALIKE_WRONG
+    return picture
 
 
-def zoom_boxes(truth: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], zooms: int = ZOOMS) -> list[Box]:
-    """Where the masks differ most along edges between labels, boxes that do not overlap; fewer where nothing does."""
-    size = _box_size((truth.shape[0], truth.shape[1]))
-    weight = ((masks[0] != masks[1]) & edges(truth)).astype(np.float64)
+def zoom_boxes(
+    truth: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.uint8]], sets: LabelSets, zooms: int = ZOOMS
+) -> list[Box]:
+    """Where the masks differ most along edges between labels, boxes that do not overlap; fewer where nothing does.
+
+    The first box goes by the edges of ZOOMED_CLASSES alone where the masks differ there; in the others those edges
+    weigh more than others do.
+    """
+    height, width = size = _box_size((truth.shape[0], truth.shape[1]))
+    differ = told_differences(truth, masks, sets) & edges(truth)
+    zoomed = differ & _beside_zoomed(truth, sets)
+    weight = np.where(zoomed, _ZOOMED_WEIGHT, differ)
     boxes: list[Box] = []
     while len(boxes) < zooms:
-        # sums[t, l] is the weight in the box whose top left pixel is (t, l).
-        integral = cv2.integral(weight)
-        height, width = size
-        sums = integral[height:, width:] - integral[:-height, width:] - integral[height:, :-width]
-        sums = sums + integral[:-height, :-width]
-        top, left = (int(v) for v in np.unravel_index(sums.argmax(), sums.shape))
-        if sums[top, left] < 0.5:
+        place = _heaviest(zoomed if not boxes and zoomed.any() else weight, size)
+        if place is None:
             break
+        top, left = place
         boxes.append((top, left, top + height, left + width))
         weight[top : top + height, left : left + width] = 0
     return boxes
@@ -140,6 +181,23 @@ def edges(truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     highest = cv2.dilate(np.where(truth == IGNORE_INDEX, np.uint8(0), truth), square)
     lowest = cv2.erode(truth, square)  # unlabelled is 255, which is never the lowest beside a label
     return (highest > lowest) & (truth != IGNORE_INDEX)
+
+
+def _beside_zoomed(truth: npt.NDArray[np.uint8], sets: LabelSets) -> npt.NDArray[np.bool_]:
+    """(H, W): within 2 px of a label that allows nothing but ZOOMED_CLASSES and their refinements."""
+    wanted = [c.name in ZOOMED_CLASSES or c.refines in ZOOMED_CLASSES for c in sets.taxonomy.classes]
+    ids = np.flatnonzero(~sets.membership[:, ~np.array(wanted)].any(1))
+    return cv2.dilate(np.isin(truth, ids).astype(np.uint8), np.ones((_EDGE_PX, _EDGE_PX), np.uint8)) > 0
+
+
+def _heaviest(weight: npt.NDArray, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Top left pixel of the box with the largest sum of weights; None where there is no weight."""
+    height, width = size
+    integral = cv2.integral(weight.astype(np.float64))
+    sums = integral[height:, width:] - integral[:-height, width:] - integral[height:, :-width]
+    sums = sums + integral[:-height, :-width]
+    top, left = (int(v) for v in np.unravel_index(sums.argmax(), sums.shape))
+    return (top, left) if sums[top, left] >= 0.5 else None
 
 
 def _box_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -160,5 +218,5 @@ def _legend(
     colours = set_colours(sets)
     seen = set(np.unique(truth)) | set(np.unique(masks[0])) | set(np.unique(masks[1]))
     entries = [(name, colours[i]) for i, name in enumerate(sets.names) if i in seen]
-    marks = [("A alone is right", A_RIGHT), ("B alone is right", B_RIGHT), ("both are wrong", BOTH_WRONG)]
+    marks = list(difference_marks("AB").items())
     return stacked([legend([*entries, ("not labelled", UNLABELLED)], width), legend(marks, width)])

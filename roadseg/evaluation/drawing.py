@@ -17,9 +17,12 @@ Picture = npt.NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 
 WRONG = (230, 30, 30)
+MODEL_COLOURS = ((40, 120, 255), (240, 130, 0))
+"""Of the two models that are compared, in order, in every figure; they stay apart for colour-blind readers."""
 GAP_PX = 4
-UNLABELLED = (150, 150, 150)
-_STRIPE = (205, 205, 205)
+UNLABELLED = None
+"""In place of a colour in a legend: the stripes of what is not labelled."""
+_GREYS = ((150, 150, 150), (205, 205, 205))
 _STRIPE_PX = 6
 _TEXT_PX = 19
 _STRIP_PX = 30
@@ -56,10 +59,8 @@ def right_pixels(mask: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], sets
 def label_map(mask: npt.NDArray[np.uint8], sets: LabelSets) -> Picture:
     """A mask of set ids (H, W) in its classes' colours; what is not labelled is striped, as no class is."""
     picture = set_colours(sets)[mask]
-    striped = mask == IGNORE_INDEX
-    rows, columns = np.indices(mask.shape)
-    picture[striped] = UNLABELLED
-    picture[striped & ((rows + columns) % (2 * _STRIPE_PX) < _STRIPE_PX)] = _STRIPE
+    unlabelled = mask == IGNORE_INDEX
+    picture[unlabelled] = _stripes(mask.shape[0], mask.shape[1])[unlabelled]
     return picture
 
 
@@ -104,15 +105,16 @@ def text_line(text: str, width: int) -> Picture:
     return np.asarray(strip)
 
 
-def legend(entries: Sequence[tuple[str, Sequence[int]]], width: int) -> Picture:
-    """Names beside their colours, in as many lines as they need."""
+def legend(entries: Sequence[tuple[str, Sequence[int] | None]], width: int) -> Picture:
+    """Names beside their colours, UNLABELLED for stripes, in as many lines as they need."""
     lines: list[list[Picture]] = [[]]
     used = 0
     for name, colour in entries:
         item_px = _SWATCH_PX + 8 + min(width - _SWATCH_PX - 8, int(_font().getlength(name)) + 16)
         item = _blank(_STRIP_PX, item_px)
         item[4 : 4 + _SWATCH_PX, 4 : 4 + _SWATCH_PX] = 0  # a thin edge: white classes would not be seen
-        item[5 : 3 + _SWATCH_PX, 5 : 3 + _SWATCH_PX] = colour
+        inside = _SWATCH_PX - 2
+        item[5 : 5 + inside, 5 : 5 + inside] = _stripes(inside, inside) if colour is UNLABELLED else colour
         item[:, _SWATCH_PX + 8 :] = text_line(name, item_px - _SWATCH_PX - 8)
         if used + item_px > width and lines[-1]:
             lines.append([])
@@ -127,6 +129,12 @@ def jpeg_bytes(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=92, subsampling=0)
     return buffer.getvalue()
+
+
+def _stripes(height: int, width: int) -> Picture:
+    """What is not labelled, as no class looks."""
+    rows, columns = np.indices((height, width))
+    return np.array(_GREYS, np.uint8)[((rows + columns) % (2 * _STRIPE_PX) < _STRIPE_PX).astype(np.intp)]
 
 
 def _blank(height: int, width: int) -> Picture:

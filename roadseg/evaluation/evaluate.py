@@ -1,6 +1,6 @@
 """One model file over the frames of a split, exactly as its user runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from roadseg.evaluation.frames import ScoredFrames
 from roadseg.evaluation.ranking import Highest
+from roadseg.evaluation.read_ahead import read_ahead
 from roadseg.inference.predictor import Predictor
 from roadseg.label_sets import LabelSets
-from roadseg.metrics.regions import coarsest_regions, region_iou
+from roadseg.metrics.regions import labelled_miou
 from roadseg.metrics.suite import MetricSuite
 from roadseg.metrics.tally import Tally
 
@@ -35,21 +36,24 @@ class Evaluation:
     worst: list[tuple[int, float]]
 
 
-def evaluate(predictor: Predictor, frames: ScoredFrames, worst: int = 20) -> Evaluation:
+def evaluate(
+    predictor: Predictor, frames: ScoredFrames, worst: int = 20, thin_classes: Sequence[str] | None = None
+) -> Evaluation:
     """Score a model; in memory are sums of counts and the places of the worst frames, however many frames there are.
 
     Args:
         predictor: the model; images go in at their own size, and masks are scored at it.
         frames: in the model's classes.
         worst: how many of the worst frames are named.
+        thin_classes: classes that are scored as thin structures; see `MetricSuite`.
 
     Raises:
+        TaxonomyError: when a thin class is not in the model's taxonomy.
         DataError: when a frame cannot be read; none is ever left out.
     """
-    suite = MetricSuite(frames.label_sets)
+    suite = MetricSuite(frames.label_sets, thin_classes)
     tally, lowest = Tally(suite.zero()), Highest(worst)
-    for index in tqdm(range(len(frames)), unit="frame", desc="scoring", disable=None):
-        frame = frames.read(index)
+    for index, frame in tqdm(read_ahead(frames), total=len(frames), unit="frame", desc="scoring", disable=None):
         result = predictor(frame.image, confidence=True, name=frame.name)
         counts = suite.count(result.mask, frame.truth, result.confidence)
         tally.add(counts)
@@ -62,13 +66,8 @@ def evaluate(predictor: Predictor, frames: ScoredFrames, worst: int = 20) -> Eva
 def frame_miou(confusion: npt.NDArray[np.int64], label_sets: LabelSets) -> float:
     """Mean IoU of one frame over what its labels hold; NaN when it has none.
 
-    Classes that are predicted but not labelled lower the IoU of those in whose place they stand, and are no further
-    zeros: a few stray pixels would otherwise make a good mask one of the worst.
-
     Args:
         confusion: (N, C) [set id, predicted class].
         label_sets: meaning of the ids.
     """
-    counts = torch.from_numpy(confusion)
-    present = coarsest_regions(counts, label_sets)
-    return float(region_iou(counts, label_sets)[present].nanmean()) if present else float("nan")
+    return labelled_miou(torch.from_numpy(confusion), label_sets)

@@ -6,30 +6,34 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_LABELS = frozenset({"rows"})
-"""Keys whose values say what other values belong to, and are no scores."""
+_ROWS = "rows"
+"""The key whose values say to which rows those of the lists beside it belong."""
 
 
-def flatten(scores: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested scores as one level, "iou/road" for `scores["iou"]["road"]`; what could not be computed is NaN."""
-    return dict(_leaves(scores, prefix))
+def flatten(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Nested scores as one level, "iou/road" for `scores["iou"]["road"]`; what could not be computed is NaN.
+
+    Scores of bands of image rows are called by the band, "row_iou/miou/0-10 %".
+    """
+    return dict(_leaves(scores, "", []))
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, float]]:
+def band_names(bands: Sequence[Sequence[float]]) -> list[str]:
+    """Names of bands of image rows, given as shares [top, bottom] of the height: "0-10 %"."""
+    return [f"{100 * top:.3g}-{100 * bottom:.3g} %" for top, bottom in bands]
+
+
+def _leaves(value: Any, path: str, bands: list[str]) -> Iterator[tuple[str, float]]:
     if isinstance(value, Mapping):
+        bands = band_names(value[_ROWS]) if _ROWS in value else bands
         for key, inner in value.items():
-            if key not in _LABELS:
-                yield from _leaves(inner, f"{path}/{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for i, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}/{i}")
+            if key != _ROWS:
+                yield from _leaves(inner, f"{path}/{key}" if path else str(key), bands)
+    elif isinstance(value, list):
+        for name, inner in zip(bands, value, strict=True):
+            yield from _leaves(inner, f"{path}/{name}", bands)
     else:
         yield path, math.nan if value is None else float(value)
-
-
-def plain(value: float) -> float | None:
-    """A figure for JSON: NaN is None."""
-    return None if math.isnan(value) else float(value)
 
 
 def shown(value: float | None, digits: int = 4) -> str:

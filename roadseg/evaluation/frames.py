@@ -1,5 +1,6 @@
 """The labelled frames that a model file is scored on, in the model's classes."""
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ class ScoredFrames:
         """Name of a frame."""
         part, inside = self._place(index)
         return part.name(inside)
+
+    def identity(self, index: int) -> tuple[str, str]:
+        """(collection, name) of a frame: the same for every label set of one picture."""
+        part, inside = self._place(index)
+        return part.source.collection, part.name(inside)
 
     def drive(self, index: int) -> str:
         """The recording that a frame was taken from, with its collection: camvid/0016E5."""
@@ -134,6 +140,7 @@ def data_facts(config: str | Path, split: str, frames: ScoredFrames) -> dict[str
     """What was scored, in plain values that are the same on every machine."""
     return {
         "config": Path(config).name,
+        "config_sha256": hashlib.sha256(Path(config).read_bytes()).hexdigest(),
         "split": split,
         "frames": len(frames),
         "frames_in_split": frames.available,

@@ -7,13 +7,16 @@ from typing import Any
 
 from roadseg.evaluation.confusion_figure import confusion_png, confusion_rows
 from roadseg.evaluation.evaluate import Evaluation
-from roadseg.evaluation.figures import csv_bytes, flatten, plain, shown, text_table
+from roadseg.evaluation.figures import band_names, csv_bytes, flatten, shown, text_table
 from roadseg.evaluation.frames import ScoredFrames
 from roadseg.evaluation.output import json_bytes
+from roadseg.evaluation.seen import Seen
 from roadseg.inference.predictor import Predictor
+from roadseg.metrics.scoring import plain
 from roadseg.provenance import software_versions
 
 FORMAT_VERSION = 1
+_ROAD = "road"
 _COLUMNS = (
     ("IoU", "iou", "iou/{}"),
     ("bIoU", "boundary_iou", "boundary_iou_per_class/{}"),
@@ -76,6 +79,7 @@ def eval_files(
     data: Mapping[str, Any],
     frames: ScoredFrames,
     evaluation: Evaluation,
+    seen: Seen,
 ) -> dict[str, bytes]:
     """scores.json, scores.csv, confusion.csv and confusion.png.
 
@@ -85,6 +89,7 @@ def eval_files(
         data: see `roadseg.evaluation.frames.data_facts`.
         frames: that were scored.
         evaluation: what was found.
+        seen: how many of the frames the model was trained on.
 
     Returns:
         File name -> content.
@@ -96,6 +101,7 @@ def eval_files(
         "model": dict(model),
         "weights_licence": predictor.header.weights_licence,
         "data": dict(data),
+        "seen_in_training": seen.verdict,
         "software": software_versions(),
         "scores": dict(evaluation.scores),
         "classes": rows,
@@ -111,9 +117,14 @@ def eval_files(
 
 
 def rows_text(scores: Mapping[str, Any]) -> str:
-    """Mean IoU in each band of image rows, top to bottom."""
+    """IoU in each band of image rows, top to bottom: the mean over what its labels hold, road, and thin classes."""
     bands = scores["row_iou"]
-    return "mIoU by image rows, top to bottom: " + "  ".join(shown(value, 3) for value in bands["miou"])
+    rows = [["IoU by image rows", *band_names(bands["rows"])], ["mean", *(shown(value, 3) for value in bands["miou"])]]
+    for name, values in bands["iou"].items():
+        wanted = any(part in scores["thin"] or part.lower() == _ROAD for part in name.split("+"))
+        if wanted and any(value is not None for value in values):
+            rows.append([name, *(shown(value, 3) for value in values)])
+    return text_table(rows)
 
 
 def _overall(scores: Mapping[str, Any]) -> list[tuple[str, str]]:

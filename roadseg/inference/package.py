@@ -138,6 +138,11 @@ def read_model_file(path: str | Path) -> ModelFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
+        if path.suffix != ".safetensors":
+            raise ModelFileError(
+                f"{path} is another kind of file; a model file ends in .safetensors: make one with `roadseg package "
+                "CKPT -o FILE`"
+            ) from error
         raise ModelFileError(
             f"{path} is not a readable .safetensors file ({error}); it may be cut off: copy it again"
         ) from error

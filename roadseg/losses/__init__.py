@@ -31,8 +31,8 @@ them too. *Dice* (arXiv 1606.04797, with the plain sum in the denominator): 1 - 
 *Lovasz-softmax* (arXiv 1705.08790): the Lovasz extension of 1 - IoU at the errors |t - P|.
 """
 
-from roadseg.losses.build import LOSSES, WeightedSum, build_loss
+from roadseg.losses.build import LOSSES, WeightedSum, build_loss, parse_terms
 from roadseg.losses.pixels import LabelSetCrossEntropy
 from roadseg.losses.sets import region_targets
 
-__all__ = ["LOSSES", "LabelSetCrossEntropy", "WeightedSum", "build_loss", "region_targets"]
+__all__ = ["LOSSES", "LabelSetCrossEntropy", "WeightedSum", "build_loss", "parse_terms", "region_targets"]

@@ -40,13 +40,17 @@ class WeightedSum(nn.Module):
         self.losses, self.weights = nn.ModuleDict(losses), dict(weights)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The sum, a scalar.
+        """The sum, a scalar; arguments as of `terms`."""
+        return torch.stack([*self.terms(logits, mask).values()]).sum()
+
+    def terms(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Name to the loss of that name times its weight, scalars that add up to the sum.
 
         Args:
             logits: (B, C, H, W).
             mask: (B, H, W) int64 of set ids; 255 is ignored.
         """
-        return torch.stack([self.weights[name] * loss(logits, mask) for name, loss in self.losses.items()]).sum()
+        return {name: self.weights[name] * loss(logits, mask) for name, loss in self.losses.items()}
 
 
 def build_loss(
@@ -66,6 +70,7 @@ def build_loss(
     Raises:
         ConfigError: when a name, an option or a value cannot work.
     """
+    terms = parse_terms(terms)
     if not terms:
         raise ConfigError("model.loss is empty, so that nothing would be learned; name a loss: cross_entropy")
     if label_smoothing and all(term.get("name") != "cross_entropy" for term in terms):
@@ -82,10 +87,26 @@ def build_loss(
         known = inspect.signature(LOSSES[name]).parameters
         try:
             losses[name] = LOSSES[name](label_sets, **{k: v for k, v in shared.items() if k in known}, **options)
-        except (ConfigError, TypeError) as error:
+        except ConfigError as error:
             raise ConfigError(f"model.loss: {name}: {error}") from error
+        except TypeError as error:
+            raise ConfigError(f"model.loss: {name} cannot be made with {options}: {error}; use numbers") from error
         weights[name] = _weight_of(name, term)
     return WeightedSum(losses, weights)
+
+
+def parse_terms(terms: object) -> list[dict[str, Any]]:
+    """The terms of a loss, copied, in plain values; what they say is checked by `build_loss`.
+
+    Raises:
+        ConfigError: when they are no list of mappings.
+    """
+    if isinstance(terms, str | Mapping) or not isinstance(terms, Sequence):
+        raise ConfigError(f"model.loss is {terms!r}; give a list of terms: [{{name: cross_entropy}}]")
+    for term in terms:
+        if not isinstance(term, Mapping):
+            raise ConfigError(f"model.loss holds {term!r}; write each term as a mapping: {{name: {term}}}")
+    return [dict(term) for term in terms]
 
 
 def _name_of(term: Mapping[str, Any]) -> str:

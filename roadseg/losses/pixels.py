@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from roadseg.errors import ConfigError
 from roadseg.label_sets import LabelSets
-from roadseg.losses.sets import PixelLoss, full_precision, weighted_mean
+from roadseg.losses.sets import PixelLoss, full_precision, known_ids, over_weight, weighted_mean
 from roadseg.taxonomy import IGNORE_INDEX
 
 
@@ -39,7 +39,7 @@ class LabelSetCrossEntropy(PixelLoss):
         Returns:
             A scalar.
         """
-        logits, mask = full_precision(logits), mask.contiguous()
+        logits, mask = full_precision(logits), known_ids(mask, self.num_sets)
         weight = self.weigh(mask, logits.dtype)
         if len(self.slots) == 1:
             total = self._plain(logits, mask)
@@ -47,7 +47,7 @@ class LabelSetCrossEntropy(PixelLoss):
             total = (self.negative_log_likelihood(logits, mask) * weight).sum()
         if self.label_smoothing:
             total = (1 - self.label_smoothing) * total + self.label_smoothing * self._uniform(logits, mask)
-        return total / weight.sum().clamp(min=torch.finfo(logits.dtype).tiny)
+        return over_weight(total, weight.sum())
 
     def _plain(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The sum where every set has one class: torch's own, which weighs in the same pass."""
@@ -79,7 +79,7 @@ class FocalLoss(PixelLoss):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Loss of a batch; arguments and result as of `LabelSetCrossEntropy`."""
-        logits, mask = full_precision(logits), mask.contiguous()
+        logits, mask = full_precision(logits), known_ids(mask, self.num_sets)
         loss = self.negative_log_likelihood(logits, mask)
         # -expm1 keeps 1 - P where P is near 1; below 0 it would be rounding, and a power of it NaN. At exactly 0 a
         # power below 1 has no finite gradient, hence the smallest number there is.
@@ -112,7 +112,7 @@ class OnlineHardExampleMining(PixelLoss):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Loss of a batch; arguments and result as of `LabelSetCrossEntropy`."""
-        logits, mask = full_precision(logits), mask.contiguous()
+        logits, mask = full_precision(logits), known_ids(mask, self.num_sets)
         loss = self.negative_log_likelihood(logits, mask)
         weight = self.weigh(mask, loss.dtype)
         with torch.no_grad():
@@ -148,7 +148,7 @@ class BoundaryCrossEntropy(PixelLoss):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Loss of a batch; arguments and result as of `LabelSetCrossEntropy`."""
-        logits, mask = full_precision(logits), mask.contiguous()
+        logits, mask = full_precision(logits), known_ids(mask, self.num_sets)
         weight = self.weigh(mask, logits.dtype) * (1 + self.strength * near_border(mask, self.radius_px))
         return weighted_mean(self.negative_log_likelihood(logits, mask), weight)
 

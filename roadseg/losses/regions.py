@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from roadseg.errors import ConfigError
 from roadseg.label_sets import LabelSets
-from roadseg.losses.sets import full_precision, region_targets
+from roadseg.losses.sets import full_precision, known_ids, region_targets
 from roadseg.taxonomy import IGNORE_INDEX
 
 
@@ -66,7 +66,8 @@ class DiceLoss(RegionLoss):
 
     def _sums(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) sums of the classes' probabilities over the pixels of each label, and (N,) how many there are."""
-        labels, ids = len(self.inside), mask.flatten()
+        labels = len(self.inside)
+        ids = known_ids(mask, labels).flatten()
         ids = torch.where(ids == IGNORE_INDEX, labels, ids)  # one row more, which is cut off
         pixels = logits.softmax(1).movedim(1, -1).reshape(-1, logits.shape[1])
         sums = pixels.new_zeros(labels + 1, logits.shape[1]).index_add(0, ids, pixels)
@@ -93,7 +94,7 @@ class LovaszSoftmax(RegionLoss):
         logits, mask = (
             x[..., self.stride // 2 :: self.stride, self.stride // 2 :: self.stride] for x in (logits, mask)
         )
-        ids = mask.flatten()
+        ids = known_ids(mask, len(self.inside)).flatten()
         pixels = full_precision(logits).softmax(1).movedim(1, 0).flatten(1)
         occurring = torch.bincount(ids, minlength=IGNORE_INDEX + 1)[: len(self.inside)].nonzero().flatten().tolist()
         losses = [self._of_region(pixels, ids, region) for region in occurring]

@@ -26,7 +26,7 @@ class PixelLoss(nn.Module):
 
     def __init__(self, label_sets: LabelSets, class_weights: Tensor | None = None) -> None:
         super().__init__()
-        self.num_classes = len(label_sets.taxonomy)
+        self.num_classes, self.num_sets = len(label_sets.taxonomy), len(label_sets)
         slots, sizes = _slots(label_sets)
         self.register_buffer("slots", slots, persistent=False)
         self.register_buffer("sizes", sizes, persistent=False)
@@ -63,7 +63,17 @@ def full_precision(logits: Tensor) -> Tensor:
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Sum w v / sum w; 0 where nothing has weight."""
-    return (values * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    return over_weight((values * weights).sum(), weights.sum())
+
+
+def over_weight(total: Tensor, weight: Tensor) -> Tensor:
+    """Total / weight of a batch, both scalars; 0, with a gradient of 0, where there is no weight."""
+    return total * (weight > 0) / torch.where(weight > 0, weight, 1)
+
+
+def known_ids(mask: Tensor, num_sets: int) -> Tensor:
+    """A mask (B, H, W), contiguous, with ids that are no set ignored: they weigh nothing, whatever the loss."""
+    return torch.where(mask < num_sets, mask, IGNORE_INDEX).contiguous()
 
 
 class _SetNegativeLogLikelihood(torch.autograd.Function):

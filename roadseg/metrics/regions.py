@@ -42,6 +42,20 @@ def coarsest_regions(counts: Tensor, label_sets: LabelSets) -> list[int]:
     return [int(i) for i in (occurring & ~within_other).nonzero()]
 
 
+def labelled_miou(counts: Tensor, label_sets: LabelSets) -> float:
+    """Mean IoU over what the labels hold; NaN when nothing was counted.
+
+    Classes that are predicted but not labelled lower the IoU of those in whose place they stand, and are no further
+    zeros: in one frame, or a part of one, a few stray pixels would otherwise pull a good mask down to the worst.
+
+    Args:
+        counts: (N, C) [set id, predicted class].
+        label_sets: meaning of the ids.
+    """
+    present = coarsest_regions(counts, label_sets)
+    return float(region_iou(counts, label_sets)[present].mean()) if present else float("nan")
+
+
 def accuracy(counts: Tensor, label_sets: LabelSets) -> float:
     """Share of the labelled pixels whose prediction is in their set; NaN when nothing was counted."""
     right = counts[torch.from_numpy(label_sets.membership)].sum()

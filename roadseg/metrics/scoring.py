@@ -10,7 +10,7 @@ import torch
 
 from roadseg.label_sets import LabelSets
 from roadseg.metrics.calibration import expected_calibration_error
-from roadseg.metrics.regions import accuracy, coarsest_regions, region_iou
+from roadseg.metrics.regions import accuracy, coarsest_regions, labelled_miou, region_iou
 from roadseg.metrics.tally import Counts
 
 _Floats = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ class Naming:
 
     def named(self, values: _Floats, shown: list[int]) -> dict[str, float | None]:
         """The scores of some regions by name."""
-        return {self.label_sets.names[i]: _plain(values[i]) for i in shown}
+        return {self.label_sets.names[i]: plain(values[i]) for i in shown}
 
     def mean(self, values: _Floats) -> float | None:
         """Mean over the classes that have a score."""
@@ -53,14 +53,14 @@ def score_counts(counts: Counts, naming: Naming) -> dict[str, Any]:
     return {
         "miou": naming.mean(iou),
         "miou_merged": _mean(iou[coarsest]) if merged else None,
-        "accuracy": _plain(accuracy(matrix, label_sets)),
+        "accuracy": plain(accuracy(matrix, label_sets)),
         "iou": naming.named(iou, shown),
         "boundary_iou": naming.mean(boundary_iou),
         "boundary_iou_per_class": naming.named(boundary_iou, shown),
         **_boundary_f1(counts["boundary_f1"], told, naming, shown),
         "thin": _thin(counts["thin"], told, naming),
         "row_iou": _row_iou(counts["rows"], naming, shown),
-        "ece": _plain(expected_calibration_error(counts["calibration"])),
+        "ece": plain(expected_calibration_error(counts["calibration"])),
     }
 
 
@@ -73,7 +73,7 @@ def _boundary_f1(
     return {
         "boundary_f1": {key: naming.mean(f1[:, i]) for i, key in enumerate(keys)},
         "boundary_f1_per_class": {
-            naming.label_sets.names[region]: {key: _plain(f1[region, i]) for i, key in enumerate(keys)}
+            naming.label_sets.names[region]: {key: plain(f1[region, i]) for i, key in enumerate(keys)}
             for region in shown
         },
     }
@@ -84,18 +84,19 @@ def _thin(counts: npt.NDArray[np.int64], told: npt.NDArray[np.bool_], naming: Na
     table = np.stack([recall, precision, _harmonic(recall, precision)], axis=1)
     table[~told[[class_id for _, class_id in naming.thin]]] = math.nan
     return {
-        name: dict(zip(("recall", "precision", "cldice"), map(_plain, row), strict=True))
+        name: dict(zip(("recall", "precision", "cldice"), map(plain, row), strict=True))
         for (name, _), row in zip(naming.thin, table, strict=True)
     }
 
 
 def _row_iou(counts: npt.NDArray[np.int64], naming: Naming, shown: list[int]) -> dict[str, Any]:
     bands = len(counts)
-    iou = np.stack([region_iou(torch.from_numpy(band), naming.label_sets).numpy() for band in counts])
+    matrices = [torch.from_numpy(band) for band in counts]
+    iou = np.stack([region_iou(matrix, naming.label_sets).numpy() for matrix in matrices])
     return {
         "rows": [[band / bands, (band + 1) / bands] for band in range(bands)],
-        "miou": [naming.mean(row) for row in iou],
-        "iou": {naming.label_sets.names[i]: [_plain(value) for value in iou[:, i]] for i in shown},
+        "miou": [plain(labelled_miou(matrix, naming.label_sets)) for matrix in matrices],
+        "iou": {naming.label_sets.names[i]: [plain(value) for value in iou[:, i]] for i in shown},
     }
 
 
@@ -116,5 +117,6 @@ def _mean(values: _Floats) -> float | None:
     return float(scored.mean()) if scored.size else None
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """A figure for JSON: NaN is None."""
     return None if math.isnan(value) else float(value)

@@ -18,7 +18,13 @@ from roadseg.metrics.tally import Counts
 from roadseg.metrics.thin import count_thin
 from roadseg.taxonomy import IGNORE_INDEX, Taxonomy
 
-THIN_CLASSES = ("pole", "lane_marking", "traffic_sign", "traffic sign", "sign_symbol", "Column_Pole", "SignSymbol")
+THIN_CLASSES = frozenset(
+    {
+        *("lane_marking", "pole", "street_light", "traffic_sign"),  # hdmap
+        *("sign_symbol", "Column_Pole", "LaneMkgsDriv", "LaneMkgsNonDriv", "SignSymbol"),  # camvid11 and camvid32
+        *("traffic sign", "signboard", "streetlight"),  # cityscapes19 and ade150
+    }
+)
 """Names of classes that are lines or small plates, in the taxonomies that come with roadseg."""
 
 

@@ -163,7 +163,8 @@ def effective_receptive_field(backbone: nn.Module, images: Sequence[Tensor], sta
     """How much each input pixel moves the middle of a feature map (arXiv 1701.04128).
 
     A gradient of 1 is put on all channels of the central position and brought back to the image; its absolute values,
-    summed over the colours, are averaged over the images.
+    summed over the colours, are averaged over the images. Where a side of the map is even, no position is central: the
+    two in the middle share the gradient.
 
     Args:
         backbone: (1, 3, H, W) to a list of features (1, C, h, w); in evaluation mode.
@@ -183,7 +184,8 @@ def effective_receptive_field(backbone: nn.Module, images: Sequence[Tensor], sta
         leaf = image.detach().clone().requires_grad_()
         with torch.enable_grad():
             feature = backbone(leaf)[stage]
-            centre = feature[0, :, feature.shape[2] // 2, feature.shape[3] // 2].sum()
+            rows, columns = (slice((side - 1) // 2, side // 2 + 1) for side in feature.shape[2:])
+            centre = feature[0, :, rows, columns].mean((1, 2)).sum()
             (gradient,) = torch.autograd.grad(centre, leaf)
         total += gradient[0].abs().sum(0).double()
     if not 0 < float(total.sum()) < float("inf"):

@@ -13,14 +13,15 @@ __all__ = [
     "draw_pictures",
     "draw_result",
     "draw_windows",
+    "label_map",
     "legend_of",
-    "paint",
 ]
 
 if TYPE_CHECKING:
+    from roadseg.evaluation.drawing import label_map
     from roadseg.plots.attention import draw_attention, draw_fields, draw_windows
     from roadseg.plots.comparison import draw_comparison
-    from roadseg.plots.pictures import draw_pictures, draw_result, legend_of, paint
+    from roadseg.plots.pictures import draw_pictures, draw_result, legend_of
     from roadseg.plots.scores import draw_class_scores, draw_history
 
 __getattr__ = lazy_names(
@@ -34,7 +35,7 @@ __getattr__ = lazy_names(
         "draw_pictures": "roadseg.plots.pictures",
         "draw_result": "roadseg.plots.pictures",
         "draw_windows": "roadseg.plots.attention",
+        "label_map": "roadseg.evaluation.drawing",
         "legend_of": "roadseg.plots.pictures",
-        "paint": "roadseg.plots.pictures",
     },
 )

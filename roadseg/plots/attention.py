@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from roadseg.evaluation.drawing import Picture
 from roadseg.models.inspection import QueryAttention, side_of_share
-from roadseg.plots.pictures import WIDTH_IN, Picture, picture_in
+from roadseg.plots.pictures import WIDTH_IN, picture_in
 
 QUERY_COLOUR = "#ff2020"
 _FIELD_SHARES = {0.5: "#00e5ff", 0.9: "#7cfc00"}

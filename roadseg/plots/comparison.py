@@ -1,4 +1,8 @@
-"""Two models' masks of one frame, and where they differ."""
+"""Two models' masks of one frame, and where they differ, laid out by matplotlib.
+
+`roadseg.evaluation.differences` lays the same pictures out for files, at a pixel for a pixel; here the text is as
+large as in the other figures of a notebook, however wide the frame is.
+"""
 
 from collections.abc import Sequence
 
@@ -8,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from roadseg.evaluation.differences import A_RIGHT, B_RIGHT, BOTH_WRONG, difference_map, zoom_boxes
+from roadseg.evaluation.differences import ZOOM_COLOURS, difference_marks, difference_tiles, zoom_boxes
+from roadseg.evaluation.drawing import Picture
 from roadseg.label_sets import LabelSets
-from roadseg.plots.pictures import Picture, grid, legend_of, paint, picture_in, show
-
-_ZOOM_FRAMES = ("#ffd500", "#00e5ff")
+from roadseg.plots.pictures import grid, legend_of, picture_in, share_of, show
 
 
 def draw_comparison(
@@ -33,21 +36,14 @@ def draw_comparison(
         names: of the two.
         title: of the figure.
     """
-    tiles = {
-        "image": image,
-        "truth": paint(truth, sets),
-        names[0]: paint(masks[0], sets),
-        names[1]: paint(masks[1], sets),
-        "where they differ": difference_map(image, truth, masks, sets),
-    }
-    boxes = zoom_boxes(truth, masks)
+    tiles = difference_tiles(image, truth, masks, sets, names)
+    boxes = zoom_boxes(truth, masks, sets)
     height_in = 0.3 + (1 + len(boxes)) * (picture_in(image, len(tiles)) + 0.05)
-    marks = {f"{names[0]} alone is right": A_RIGHT, f"{names[1]} alone is right": B_RIGHT, "both are wrong": BOTH_WRONG}
-    legend = legend_of(sets, truth, *masks) | marks
+    legend = legend_of(sets, truth, *masks) | difference_marks(names)
     figure, axes = grid(1 + len(boxes), len(tiles), height_in, legend, title)
     for axis, (name, picture) in zip(axes[0], tiles.items(), strict=True):
         show(axis, picture, name)
-    for row, (top, left, bottom, right), colour in zip(axes[1:], boxes, _ZOOM_FRAMES, strict=False):
+    for row, (top, left, bottom, right), colour in zip(axes[1:], boxes, map(share_of, ZOOM_COLOURS), strict=False):
         axes[0][0].add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, lw=2))
         for axis, picture in zip(row, tiles.values(), strict=True):
             show(axis, picture[top:bottom, left:right])
@@ -55,7 +51,7 @@ def draw_comparison(
     return figure
 
 
-def _frame(axis: Axes, colour: str) -> None:
+def _frame(axis: Axes, colour: tuple[float, float, float]) -> None:
     axis.set_axis_on()
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():

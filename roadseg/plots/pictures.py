@@ -9,15 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from roadseg.audit.pictures import set_colours
+from roadseg.evaluation.drawing import UNLABELLED, Picture
 from roadseg.inference.result import SegmentationResult
 from roadseg.label_sets import LabelSets
 from roadseg.taxonomy import IGNORE_INDEX
-
-Picture = npt.NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB."""
-
-UNLABELLED = (205, 205, 205)
-"""Shown where nothing is labelled: black is the colour of a class, the poles."""
 
 Rgb = Sequence[int]
 """Red, green, blue in 0..255."""
@@ -25,19 +20,27 @@ Rgb = Sequence[int]
 WIDTH_IN = 14.0
 _LEGEND_LINE_IN, _LEGEND_COLUMNS = 0.24, 8
 _TITLE_IN = 0.33
+_BAR_SHARE = 0.075  # of the width, which a colour bar and its numbers take
 _TALLEST = 1.5  # height of a picture against its width, above which it is shown narrower
 
 
 def draw_pictures(
-    pictures: Mapping[str, Picture], legend: Mapping[str, Rgb] | None = None, *, columns: int = 0, title: str = ""
+    pictures: Mapping[str, Picture],
+    legend: Mapping[str, Rgb | None] | None = None,
+    *,
+    columns: int = 0,
+    title: str = "",
+    colour_bar: bool = False,
 ) -> Figure:
     """Pictures with their names above them.
 
     Args:
         pictures: title -> picture, in reading order.
-        legend: name -> colour of what is shown below all; None for no legend.
+        legend: name -> colour of what is shown below all, None in place of a colour for the stripes of what is not
+            labelled; None for no legend.
         columns: pictures side by side; 0 puts all in one row.
         title: of the figure.
+        colour_bar: whether the caller puts one at the right, which makes the pictures smaller.
 
     Returns:
         A figure of 14 inches width, which no window shows by itself.
@@ -45,7 +48,7 @@ def draw_pictures(
     columns = columns or len(pictures)
     rows = -(-len(pictures) // columns)
     first = next(iter(pictures.values()))
-    height_in = rows * (picture_in(first, columns) + _TITLE_IN)
+    height_in = rows * (picture_in(first, columns) * (1 - _BAR_SHARE * colour_bar) + _TITLE_IN)
     figure, axes = grid(rows, columns, height_in, legend or {}, title)
     for axis, (name, picture) in zip(axes.ravel(), pictures.items(), strict=False):
         show(axis, picture, name)
@@ -63,6 +66,7 @@ def draw_result(result: SegmentationResult) -> Figure:
         pictures if result.confidence is None else {**pictures, "confidence": _grey(result.image)},
         {f"{name} {area / result.mask.size:.1%}": colour_of(result, name) for name, area in result.areas().items()},
         columns=3 if result.confidence is None else 2,
+        colour_bar=result.confidence is not None,
     )
     if result.confidence is not None:
         shown = figure.axes[3].imshow(result.confidence, cmap="magma", vmin=0, vmax=1)
@@ -71,18 +75,13 @@ def draw_result(result: SegmentationResult) -> Figure:
     return figure
 
 
-def paint(labels: npt.NDArray[np.uint8], sets: LabelSets) -> Picture:
-    """Labels in colours: (H, W) uint8 set ids to (H, W, 3) uint8 RGB, light grey where nothing is labelled."""
-    colours = set_colours(sets)
-    colours[IGNORE_INDEX] = UNLABELLED
-    return colours[labels]
-
-
-def legend_of(sets: LabelSets, *labels: npt.NDArray[np.uint8]) -> dict[str, Rgb]:
-    """Name -> colour of what occurs in arrays of set ids (or class ids), in the order of the ids."""
+def legend_of(sets: LabelSets, *labels: npt.NDArray[np.uint8]) -> dict[str, Rgb | None]:
+    """Name -> colour of what occurs in arrays of set ids (or class ids), in the order of the ids; None for stripes."""
     seen = {int(i) for ids in labels for i in np.unique(ids)}
     colours = set_colours(sets)
-    named: dict[str, Rgb] = {name: [int(v) for v in colours[i]] for i, name in enumerate(sets.names) if i in seen}
+    named: dict[str, Rgb | None] = {
+        name: [int(v) for v in colours[i]] for i, name in enumerate(sets.names) if i in seen
+    }
     return named | ({"not labelled": UNLABELLED} if IGNORE_INDEX in seen else {})
 
 
@@ -91,14 +90,20 @@ def colour_of(result: SegmentationResult, name: str) -> Rgb:
     return result.taxonomy.classes[result.taxonomy.id_of(name)].colour
 
 
-def patches(legend: Mapping[str, Rgb]) -> list[Patch]:
-    """Legend entries: squares of the colours."""
+def patches(legend: Mapping[str, Rgb | None]) -> list[Patch]:
+    """Legend entries: squares of the colours, striped for what is not labelled."""
     return [
-        Patch(
-            facecolor=(colour[0] / 255, colour[1] / 255, colour[2] / 255), edgecolor="grey", linewidth=0.5, label=name
-        )
+        Patch(facecolor="lightgrey", edgecolor="grey", linewidth=0.5, hatch="/////", label=name)
+        if colour is UNLABELLED
+        else Patch(facecolor=share_of(colour), edgecolor="grey", linewidth=0.5, label=name)
         for name, colour in legend.items()
     ]
+
+
+def share_of(colour: Rgb) -> tuple[float, float, float]:
+    """A colour as matplotlib takes it: each part in 0..1."""
+    red, green, blue = (part / 255 for part in colour)
+    return red, green, blue
 
 
 def picture_in(picture: Picture, columns: int) -> float:
@@ -107,7 +112,7 @@ def picture_in(picture: Picture, columns: int) -> float:
 
 
 def grid(
-    rows: int, columns: int, height_in: float, legend: Mapping[str, Rgb], title: str
+    rows: int, columns: int, height_in: float, legend: Mapping[str, Rgb | None], title: str
 ) -> tuple[Figure, npt.NDArray[np.object_]]:
     """A figure with empty axes, which leaves room for the legend below them."""
     lines = -(-len(legend) // _LEGEND_COLUMNS)

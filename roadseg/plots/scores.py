@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from roadseg.evaluation.drawing import MODEL_COLOURS
+from roadseg.plots.pictures import WIDTH_IN, share_of
 from roadseg.taxonomy import Taxonomy
 
-MODEL_COLOURS = ("#e08214", "#2166ac", "#1b7837", "#762a83")
-"""Of the models that are compared, in order; they stay apart for colour-blind readers."""
+BAR_COLOURS = (*map(share_of, MODEL_COLOURS), "#1b7837", "#762a83")
+"""Of models, in order: the two of every comparison, and more."""
 
 
 def draw_class_scores(
@@ -33,7 +35,7 @@ def draw_class_scores(
         c for c in taxonomy.classes if any(_has(m.get(c.name)) for panel in scores.values() for m in panel.values())
     ]
     models = list(next(iter(scores.values())))
-    figure = Figure(figsize=(14, 1.2 + 0.15 * len(shown) * (1 + len(models))), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 1.2 + 0.15 * len(shown) * (1 + len(models))), layout="constrained")
     axes = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
     places = np.arange(len(shown))
     for axis, (title, panel) in zip(axes, scores.items(), strict=True):
@@ -45,7 +47,7 @@ def draw_class_scores(
                 places + (index - (len(models) - 1) / 2) * height,
                 np.nan_to_num(heights),
                 height,
-                color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
+                color=BAR_COLOURS[index % len(BAR_COLOURS)],
                 xerr=_reach(heights, [ends.get(c.name) for c in shown]) if ends else None,
                 error_kw={"elinewidth": 0.8, "capsize": 1.5},
                 label=model,
@@ -65,12 +67,14 @@ def draw_history(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: s
         curves: title -> points (x, y).
         x_label: what x is.
     """
-    figure = Figure(figsize=(14, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
     axes = figure.subplots(1, len(curves), squeeze=False)[0]
     for axis, (title, points) in zip(axes, curves.items(), strict=True):
-        axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=MODEL_COLOURS[1])
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=BAR_COLOURS[0])
         axis.set(title=title, xlabel=x_label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len({x for x, _ in points}) == 1:  # of one place matplotlib shows a tenth of a step around it
+            axis.set_xlim(points[0][0] - 1, points[0][0] + 1)
         axis.grid(alpha=0.3)
     return figure
 
@@ -82,7 +86,7 @@ def _mark_classes(axis: Axes, shown: Sequence, title: str) -> None:
             place,
             marker="s",
             markersize=9,
-            color=[v / 255 for v in c.colour],
+            color=share_of(c.colour),
             markeredgecolor="grey",
             markeredgewidth=0.5,
             clip_on=False,
@@ -102,7 +106,7 @@ def _write_values(axis: Axes, places: Sequence[float] | np.ndarray, values: Sequ
             "-" if math.isnan(value) else f"{value:.2f}",
             fontsize=8,
             va="center",
-            color=MODEL_COLOURS[model % len(MODEL_COLOURS)],
+            color=BAR_COLOURS[model % len(BAR_COLOURS)],
         )
 
 

@@ -34,18 +34,25 @@ def add_pseudo_label_command(add: Callable[..., argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for images, masks and report")
     parser.add_argument(
-        "--min-confidence",
-        type=float,
-        default=0.9,
-        metavar="P",
-        help="no pixel below it is kept; 0 leaves it to --keep-share (default: 0.9)",
-    )
-    parser.add_argument(
         "--keep-share",
         type=float,
         default=0.5,
         metavar="SHARE",
         help="of each class, keep this part of its pixels, the most confident ones; 1 keeps all (default: 0.5)",
+    )
+    parser.add_argument(
+        "--max-threshold",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="what is at least this sure is kept in any case; 1 leaves it to --keep-share (default: 0.9)",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="no pixel below it is kept in any case (default: 0)",
     )
     parser.add_argument(
         "--sample-frames",
@@ -74,7 +81,9 @@ def _run(args: argparse.Namespace) -> int:
     from roadseg.pseudo_labels.images import UnlabelledImages
     from roadseg.pseudo_labels.labelling import PseudoLabelOptions, pseudo_label
 
-    options = PseudoLabelOptions(args.min_confidence, args.keep_share, args.sample_frames, args.seed)
+    options = PseudoLabelOptions(
+        args.keep_share, args.max_threshold, args.min_confidence, args.sample_frames, args.seed
+    )
     images = UnlabelledImages(args.images)
     regions = load_regions(args.ignore_regions) if args.ignore_regions else None
     more: dict[str, Any] = {"ignore_regions": _digest(args.ignore_regions) if regions else None}
@@ -109,7 +118,7 @@ def _tell(report: "PseudoLabelReport", names: list[str], output: str) -> None:
     if none_kept:
         print(
             f"nothing was kept of {', '.join(none_kept)}: frames on which they occur teach everything but them; label "
-            "some by hand, or lower --min-confidence",
+            "some by hand, or lower --min-confidence or --max-threshold",
             file=sys.stderr,
         )
     if report.failed:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,23 @@ class PseudoLabelFolder:
             raise OutputError(f"{folder} is a file; give a folder for the pseudo-labels")
         if self.folder.exists() and any(self.folder.iterdir()):
             self._take_up(resume)
+
+    def probe(self) -> None:
+        """Check that the folder can be made and written, and leave nothing behind.
+
+        Raises:
+            OutputError: when it cannot, or the file system has no symbolic links.
+        """
+        place = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+        try:
+            with TemporaryDirectory(prefix=".probe-", dir=place) as made:
+                (Path(made) / "file").write_bytes(b"x")
+                (Path(made) / "link").symlink_to("file")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write files and symbolic links into {place}: {error.strerror or error}; choose another folder "
+                "for the pseudo-labels"
+            ) from error
 
     def begin(self, thresholds: npt.NDArray[np.float32], sampled: int) -> None:
         """Write down the settings, by which the folder can be gone on with.

@@ -28,8 +28,10 @@ class PseudoLabelOptions:
     """What is kept of a model's masks.
 
     Attributes:
-        min_confidence: the least confidence of a pixel that is kept, 0 to 1; 0 leaves it to `keep_share`.
         keep_share: of each class, the part of its pixels that is kept, the most confident ones; above 0, at most 1.
+        max_threshold: pixels of this confidence and above are kept in any case, 0 to 1; 1 leaves it to `keep_share`.
+        min_confidence: pixels below it are not kept in any case, 0 to `max_threshold`; equal to it there is one
+            threshold for all classes.
         sample_frames: images on which the thresholds are measured, drawn at random.
         seed: of the draw.
 
@@ -37,15 +39,20 @@ class PseudoLabelOptions:
         ConfigError: when a value cannot work.
     """
 
-    min_confidence: float = 0.9
     keep_share: float = 0.5
+    max_threshold: float = 0.9
+    min_confidence: float = 0.0
     sample_frames: int = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check each value."""
-        if not 0 <= self.min_confidence <= 1:
-            raise ConfigError(f"min_confidence is {self.min_confidence}; use 0 to 1")
+        if not 0 <= self.max_threshold <= 1:
+            raise ConfigError(f"max_threshold is {self.max_threshold}; use 0 to 1")
+        if not 0 <= self.min_confidence <= self.max_threshold:
+            raise ConfigError(
+                f"min_confidence is {self.min_confidence}; use 0 to max_threshold, which is {self.max_threshold}"
+            )
         if not 0 < self.keep_share <= 1:
             raise ConfigError(f"keep_share is {self.keep_share}; use a value above 0, at most 1")
         if self.sample_frames < 1:
@@ -138,6 +145,7 @@ def pseudo_label(
     images.refuse_inside(Path(folder))
     output = PseudoLabelFolder(folder, predictor.taxonomy, settings, resume)
     sample, total = draw_sample(images, options.sample_frames, options.seed)
+    output.probe()  # segmenting the sample may take an hour
     if output.thresholds is None:
         output.begin(*_measure(predictor, sample, options))
     output.write_class_table(predictor.header.weights_licence)
@@ -165,7 +173,8 @@ def _measure(
         histogram.add(result.mask, _confidence(result))
     if len(errors) == len(sample):
         raise DataError(f"none of the {len(sample)} images of the sample can be used; the first: {errors[0]}")
-    return histogram.thresholds(options.min_confidence, options.keep_share), len(sample) - len(errors)
+    thresholds = histogram.thresholds(options.keep_share, options.max_threshold, options.min_confidence)
+    return thresholds, len(sample) - len(errors)
 
 
 def _label(

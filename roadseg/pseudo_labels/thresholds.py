@@ -2,7 +2,11 @@
 
 One threshold for all classes keeps nearly all of the road and hardly a pole: the next model sees fewer poles, and is
 less sure of them. CBST keeps of each class the same share of the pixels that the model takes for it, the most confident
-ones. Here a least confidence comes on top: a class of which the model is never sure is not taught from its guesses.
+ones. Of a class that the model is nearly always sure of that is too few, so that its successors, BDL (arXiv 1904.10620)
+and FDA (arXiv 2004.05498), cap the threshold at 0.9: what is surer is kept, however much it is. So does this module. A
+least confidence can be set besides, for classes that the model should not teach from its guesses:
+
+    threshold of a class = max(least confidence, min(cap, confidence that the share of its pixels reaches))
 """
 
 import math
@@ -47,26 +51,32 @@ class ConfidenceHistogram:
         flat = mask[judged].astype(np.int64) * len(EDGES) + bins
         self.counts += np.bincount(flat, minlength=self.counts.size).reshape(self.counts.shape)
 
-    def thresholds(self, min_confidence: float, keep_share: float) -> npt.NDArray[np.float32]:
+    def thresholds(
+        self, keep_share: float, max_threshold: float = 1.0, min_confidence: float = 0.0
+    ) -> npt.NDArray[np.float32]:
         """The least confidence with which a pixel of each class is kept.
 
         Args:
-            min_confidence: in 0..1; no threshold is lower.
             keep_share: of each class's pixels, above 0, at most 1: at least this share of those counted would be kept,
-                were it not for `min_confidence`, and no more than the width of a bin makes it.
+                were it not for `min_confidence`, and no more than the width of a bin makes it, were it not for
+                `max_threshold`.
+            max_threshold: in 0..1; no threshold is higher.
+            min_confidence: in 0..`max_threshold`; no threshold is lower.
 
         Returns:
-            (C,); of classes that were never predicted `min_confidence`.
+            (C,); of classes that were never predicted `max_threshold`.
         """
-        return np.array([self._threshold(row, min_confidence, keep_share) for row in self.counts], np.float32)
+        quantiles = [self._quantile(row, keep_share) for row in self.counts]
+        return np.array([max(min_confidence, min(max_threshold, q)) for q in quantiles], np.float32)
 
-    def _threshold(self, counts: npt.NDArray[np.int64], min_confidence: float, keep_share: float) -> float:
+    def _quantile(self, counts: npt.NDArray[np.int64], keep_share: float) -> float:
+        """The confidence that a share of a class's pixels reaches; 1 where there is none."""
         total = int(counts.sum())
         if not total:
-            return min_confidence
+            return 1.0
         wanted = max(1, math.ceil(keep_share * total * (1 - 1e-12)))  # 0.1 * 30 is a little more than 3
         at_least = counts[::-1].cumsum()[::-1]
-        return max(min_confidence, float(EDGES[np.flatnonzero(at_least >= wanted)[-1]]))
+        return float(EDGES[np.flatnonzero(at_least >= wanted)[-1]])
 
 
 def keep_sure(

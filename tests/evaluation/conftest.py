@@ -11,7 +11,7 @@ from roadseg import build_model, load_taxonomy
 from roadseg.inference.package import Architecture, ModelHeader, write_model_file
 
 
-def write_model(path: Path, taxonomy, seed: int = 0, order=None, short_side_px=None) -> Path:
+def write_model(path: Path, taxonomy, seed: int = 0, order=None, short_side_px=None, provenance=None) -> Path:
     """A random network whose masks vary; `order` permutes its classes, with the weights that belong to them."""
     torch.manual_seed(seed)
     network = build_model("twins_svt_nano", "linear_concat", len(taxonomy), width=16).eval()
@@ -27,6 +27,7 @@ def write_model(path: Path, taxonomy, seed: int = 0, order=None, short_side_px=N
         (123.675, 116.28, 103.53),
         (58.395, 57.12, 57.375),
         short_side_px,
+        provenance=provenance or {},
     )
     write_model_file(path, header, {name: tensor.contiguous().numpy() for name, tensor in weights.items()})
     return path

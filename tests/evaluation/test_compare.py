@@ -1,7 +1,9 @@
 """`roadseg compare` as a user meets it."""
 
 import csv
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,8 +35,16 @@ def test_both_columns_are_what_eval_says_and_the_files_hold_the_table(config, mo
         assert {k: np.nan if v is None else v for k, v in found.items()} == pytest.approx(expected, nan_ok=True)
     miou = document["scores"]["miou"]
     assert miou["difference"] == pytest.approx(miou["b"] - miou["a"]) and miou["a_low"] <= miou["a"] <= miou["a_high"]
-    assert f"{miou['difference']:+.3f}" in shown and "40 replicates of 5 frames" in shown
+    assert (
+        f"{miou['difference']:+.3f}" in shown
+        and "40 replicates of 5 frames of 1 drive (says nothing of new drives; fewer than 10 frames: only a hint)"
+        in shown
+    )
+    assert "row_iou/miou/0-10 %" in shown and "A: IoU by image rows" in shown
     assert document["bootstrap"] == {"drawn": "frames", "groups": 5, "replicates": 40, "level": 0.95}
+    (drive,) = document["drives"].items()
+    assert drive[1] == 5 and drive[0].startswith("camvid/")
+    assert document["data"]["config_sha256"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert document["cost"]["a"]["size"] == [64, 96] and document["cost"]["a"]["median_s"] > 0
     with (folder / "compare.csv").open() as file:
         rows = {row["score"]: row for row in csv.DictReader(file)}
@@ -63,9 +73,13 @@ def test_drives_are_drawn_when_there_are_enough(config, models, monkeypatch):
     frames = open_scored(config(dataset="synthetic", options=options, datasets=None), "val", pair[0].taxonomy)
     found = compare(pair, frames, replicates=2)
     assert (found.drawn, found.groups, found.replicates) == ("frames", 3, 2)
+    cost = Cost(4_360_000, 2.89, (64, 96), 0.0104, (0.0095, 0.0112), 15)
+    assert "3 frames of 3 drives (say little of new drives" in compare_text(found, [cost, cost])
+    assert set(found.drives.values()) == {1} and len(found.drives) == 3 and found.sizes == {(48, 64): (3, 0)}
     monkeypatch.setattr("roadseg.evaluation.compare.LEAST_DRIVES", 3)
     found = compare(pair, frames, replicates=2)
     assert (found.drawn, found.groups) == ("drives", 3)
+    assert "2 replicates of 3 drives, the same for A and B" in compare_text(found, [cost, cost])
 
 
 def test_the_same_seed_gives_the_same_intervals(config, models):
@@ -85,7 +99,7 @@ def test_frames_without_labels_compare_without_scores(config, camvid_root, model
     cost = Cost(4_360_000, 2.89, (64, 96), 0.0104, (0.0095, 0.0112), 15)
     lines = compare_text(found, [cost, cost]).splitlines()
     assert lines[1:3] == ["-" * len(lines[1]), ""], "no score has a line"
-    assert any("fewer than 10: only a hint" in line for line in lines)
+    assert any("fewer than 10 frames: only a hint" in line for line in lines)
     assert [line.split() for line in lines if "latency" in line] == [["latency,", "median", "(ms)", "10.4", "10.4"]]
 
 

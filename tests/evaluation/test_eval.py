@@ -104,6 +104,15 @@ def test_labels_that_do_not_tell_classes_apart_give_the_score_of_classes_merged_
     assert not (folder / "worst").exists()
 
 
+def test_thin_classes_can_be_chosen_and_must_be_there(config, models, tmp_path, capsys):
+    folder = tmp_path / "scores"
+    command = ["eval", str(models["camvid"]), "-c", config(), "--frames", "1", "--thin-classes"]
+    assert main([*command, "fence, car", "-o", str(folder), "--worst", "0"]) == 0
+    assert list(json.loads((folder / "scores.json").read_text())["scores"]["thin"]) == ["fence", "car"]
+    assert main([*command, "lamp"]) == 1
+    assert "no class 'lamp'; it has sky" in capsys.readouterr().err
+
+
 def test_drives_that_the_configuration_holds_out_are_scored(tmp_path, config, models, capsys):
     write_both(tmp_path)
     path = config(root=str(tmp_path), datasets=[{"dataset": "camvid"}], hold_out=["B"])

@@ -76,6 +76,15 @@ def test_a_cut_off_file_is_refused(model_file, tmp_path, keep):
         read_model_file(path)
 
 
+@pytest.mark.parametrize("name", ["README.md", "picture.png", "model"])
+def test_another_kind_of_file_is_not_said_to_be_cut_off(tmp_path, name):
+    (tmp_path / name).write_text("# A model\n\n" + "Read me. " * 100)
+    with pytest.raises(
+        ModelFileError, match=f"{name} is another kind of file; a model file ends in .safetensors: make"
+    ):
+        read_model_file(tmp_path / name)
+
+
 def test_weights_of_another_program_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     safetensors.numpy.save_file({"a": np.zeros(3, np.float32)}, path)

@@ -112,6 +112,27 @@ def test_a_batch_without_labels_costs_nothing(sets, weights, smoothing):
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("sets", [SETS, LabelSets(TAXONOMY)])
+def test_a_batch_of_classes_without_weight_costs_nothing_and_teaches_nothing(sets, smoothing):
+    """The uniform part of smoothing has the other classes' weights, but nothing to be divided by."""
+    weights = torch.tensor([0.0, 3.0, 1.5, 2.0, 0.25])
+    logits = torch.randn(1, NUM_CLASSES, 4, 4, requires_grad=True)
+    loss = LabelSetCrossEntropy(sets, weights, smoothing)(logits, torch.zeros(1, 4, 4, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("smallest", [1e-30, 1e-6])
+def test_a_tiny_weight_is_not_taken_for_none(smallest):
+    logits, mask = case()
+    weights = torch.tensor([smallest, 3.0, 1.5, 2.0, 0.25], dtype=torch.float64)
+    mask = torch.where(mask == 255, 255, 0)
+    expected = F.cross_entropy(logits, mask, weights, ignore_index=255, label_smoothing=0.1)
+    assert float(LabelSetCrossEntropy(SETS, weights, 0.1)(logits, mask)) == pytest.approx(float(expected), rel=1e-9)
+
+
 def test_ignored_pixels_get_no_gradient_even_where_logits_are_infinite():
     logits, mask = case()
     logits = logits.masked_fill((mask == 255).unsqueeze(1), 1e30).requires_grad_()

@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from roadseg.metrics.skeleton import skeletonise
+from roadseg.metrics.thin import count_thin
 
 EIGHT = np.ones((3, 3), int)
 
@@ -101,3 +103,44 @@ def test_random_masks_keep_their_parts_and_holes_and_are_thin(seed):
 def test_the_frame_counts_as_outside():
     whole = np.ones((7, 21), bool)
     assert np.array_equal(skeletonise(whole), skeletonise(np.pad(whole, 5))[5:-5, 5:-5])
+
+
+CURVES = {
+    "slanting line": np.stack([np.linspace(15, 95, 4000), np.linspace(12, 140, 4000)], 1),
+    "steep line": np.stack([np.linspace(12, 98, 4000), np.linspace(70, 81, 4000)], 1),
+    "wave": np.stack([55 + 25 * np.sin(np.linspace(0, 6, 6000)), np.linspace(14, 140, 6000)], 1),
+    "circle": np.stack([55 + 38.3 * np.sin(np.linspace(0, 7, 6000)), 75 + 38.3 * np.cos(np.linspace(0, 7, 6000))], 1),
+}
+SHAPE = (112, 152)
+
+
+def ribbon(curve, width):
+    """Pixels whose middle lies within half the width of a curve of (row, column) points."""
+    grid = np.stack(np.indices(SHAPE), -1).reshape(-1, 2)
+    return (KDTree(curve).query(grid)[0] <= width / 2).reshape(SHAPE)
+
+
+@pytest.mark.parametrize("width", [3, 9])
+@pytest.mark.parametrize("name", CURVES)
+def test_the_skeleton_of_a_ribbon_is_the_curve_along_its_middle(name, width):
+    """Known from geometry: on the curve within a pixel, all along it but for half the width at its ends."""
+    curve = CURVES[name]
+    skeleton = np.argwhere(skeletonise(ribbon(curve, width)))
+    assert KDTree(curve).query(skeleton)[0].max() <= 1.2
+    inner = (
+        curve
+        if name == "circle"
+        else curve[np.minimum(*(np.linalg.norm(curve - e, axis=1) for e in curve[[0, -1]])) > width]
+    )
+    assert KDTree(skeleton).query(inner)[0].max() <= 1.2
+
+
+@pytest.mark.parametrize("name", ["slanting line", "steep line"])
+def test_recall_and_precision_are_the_shares_of_a_lines_length(name):
+    """Known from geometry, whatever the widths."""
+    curve = CURVES[name]
+    whole, first, last = curve, curve[: len(curve) * 7 // 10], curve[len(curve) * 3 // 10 :]
+    for truth, drawn, shares in ((whole, first, (0.7, 1)), (last, first, (4 / 7, 4 / 7)), (first, whole, (1, 0.7))):
+        found, length, right, drawn_length = count_thin(ribbon(drawn, 6.5), ribbon(truth, 4.5))
+        # Where a ribbon and its skeleton end is known to half the width of each.
+        assert (found, right) == pytest.approx((shares[0] * length, shares[1] * drawn_length), abs=(6.5 + 4.5) / 2)

@@ -98,7 +98,11 @@ def test_thin_classes_are_found_by_name_or_chosen():
 
     assert of("hdmap-camvid") == ["lane_marking", "pole", "traffic_sign"]
     assert of("camvid11") == ["pole", "sign_symbol"]
-    assert {"lane_solid", "lane_dashed", "pole", "traffic_sign"} < set(of("hdmap-lanes"))
+    assert of("camvid32") == ["Column_Pole", "LaneMkgsDriv", "LaneMkgsNonDriv", "SignSymbol"]
+    assert of("hdmap") == of("hdmap-synthetic") == ["lane_marking", "pole", "street_light", "traffic_sign"]
+    assert of("cityscapes19") == ["pole", "traffic sign"]
+    assert of("ade150") == ["signboard", "streetlight", "pole"]
+    assert {"lane_solid", "lane_dashed", "pole", "street_light", "traffic_sign"} < set(of("hdmap-lanes"))
     assert MetricSuite(PLAIN, ["sky"]).thin == {"sky": SKY}
     assert MetricSuite(PLAIN, []).thin == {}
     with pytest.raises(TaxonomyError, match="no class 'lamp'; it has road, lane_marking, sky, pole"):

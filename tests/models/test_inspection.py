@@ -192,6 +192,18 @@ def test_the_field_of_stacked_box_filters_is_their_convolution(layers):
     np.testing.assert_allclose(effective_receptive_field(Stack(layers), images), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [(6, 6), (6, 5), (2, 2)])
+def test_the_field_of_an_even_map_lies_in_its_middle(size):
+    class Pixels(nn.Module):
+        def forward(self, image):
+            return [image[:, :1]]
+
+    middle = np.zeros(size)
+    rows, columns = ([n // 2 - 1, n // 2] if n % 2 == 0 else [n // 2] for n in size)
+    middle[np.ix_(rows, columns)] = 1 / (len(rows) * len(columns))
+    np.testing.assert_allclose(effective_receptive_field(Pixels(), [torch.randn(1, 3, *size)]), middle)
+
+
 def test_fields_of_images_are_averaged_not_their_sum_of_signs():
     class Square(nn.Module):
         def forward(self, image):
@@ -205,10 +217,12 @@ def test_fields_of_images_are_averaged_not_their_sum_of_signs():
 def test_the_field_of_global_attention_reaches_every_pixel_and_of_one_window_its_own():
     torch.manual_seed(0)
     options = SMALL | {"depths": [1, 1, 1, 1], "position": "none"}
-    image = [torch.randn(1, 3, 56, 56)]
+    image = [torch.randn(1, 3, 84, 84)]
     local_only = build_model("twins_svt_nano", num_classes=3, backbone_options=options | {"pattern": "L"}).eval()
-    field = effective_receptive_field(local_only.backbone, image, 0)  # the middle of 14x14 tokens is (7, 7)
-    assert (field[28:, 28:] > 0).all() and (field[:28] == 0).all() and (field[:, :28] == 0).all()
+    field = effective_receptive_field(local_only.backbone, image, 0)  # 21x21 tokens: three windows a side
+    inside = np.zeros(field.shape, bool)
+    inside[28:56, 28:56] = True
+    np.testing.assert_array_equal(field > 0, inside)
     everywhere = build_model("twins_svt_nano", num_classes=3, backbone_options=options | {"pattern": "G"}).eval()
     assert (effective_receptive_field(everywhere.backbone, image, 0) > 0).all()
 

@@ -199,6 +199,16 @@ def test_your_own_data_finds_the_broken_mask_and_scores_what_numpy_scores(execut
     assert not [o for c in cells for o in outputs(c, "stream") if "Traceback" in o.text]
 
 
+def test_nothing_warns_or_advertises_and_what_is_said_is_still_said(executed):
+    said = {
+        name: "".join(o.text for c in cells for o in outputs(c, "stream") if o.name == "stderr")
+        for name, cells in executed.items()
+    }
+    for name, lines in said.items():
+        assert not re.search(r"Warning|deprecated|Tip:|pypi\.org", lines), f"{name}: {lines}"
+    assert "research use only" in said["01_quickstart"] and "started from roadseg-nano" in said["04_your_own_data"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

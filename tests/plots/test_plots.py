@@ -8,6 +8,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from roadseg import load_taxonomy
+from roadseg.evaluation.differences import A_RIGHT, B_RIGHT, difference_marks
 from roadseg.inference.result import SegmentationResult
 from roadseg.label_sets import LabelSets
 from roadseg.models.inspection import QueryAttention
@@ -20,10 +21,9 @@ from roadseg.plots import (
     draw_pictures,
     draw_result,
     draw_windows,
+    label_map,
     legend_of,
-    paint,
 )
-from roadseg.plots.pictures import UNLABELLED
 
 TAXONOMY = load_taxonomy("hdmap-camvid")
 ROAD, MARKING, POLE = (TAXONOMY.id_of(name) for name in ("road", "lane_marking", "pole"))
@@ -46,18 +46,21 @@ def legend_labels(figure):
 
 
 def test_labels_are_painted_in_their_colours_and_the_unlabelled_in_none_of_them():
-    labels = np.array([[ROAD, POLE, MERGED, 255]], np.uint8)
-    painted = paint(labels, SETS)
+    labels = np.array([[ROAD, POLE, MERGED, *[255] * 12]], np.uint8)
+    painted = label_map(labels, SETS)
     road, marking = (np.array(TAXONOMY.classes[i].colour, float) for i in (ROAD, MARKING))
     assert painted[0, 0].tolist() == road.tolist() and painted[0, 1].tolist() == [0, 0, 0]
     np.testing.assert_allclose(painted[0, 2], (road + marking) / 2, atol=0.5)
-    assert tuple(painted[0, 3]) == UNLABELLED
-    assert UNLABELLED not in [c.colour for c in TAXONOMY.classes]
+    greys = {tuple(p) for p in painted[0, 3:].tolist()}
+    assert len(greys) == 2 and not greys & {tuple(c.colour) for c in TAXONOMY.classes}
 
 
 def test_the_legend_names_what_occurs_in_order_of_ids():
     labels = [np.array([[POLE, 255]], np.uint8), np.array([[ROAD, MERGED]], np.uint8)]
-    assert list(legend_of(SETS, *labels)) == ["road", "pole", "road+lane_marking", "not labelled"]
+    named = legend_of(SETS, *labels)
+    assert list(named) == ["road", "pole", "road+lane_marking", "not labelled"]
+    squares = draw_pictures({"a": picture()}, named).legends[0].get_patches()
+    assert [square.get_hatch() is not None for square in squares] == [False, False, False, True]
     assert list(legend_of(SETS, np.zeros((1, 1), np.uint8))) == ["road"]
 
 
@@ -79,6 +82,9 @@ def test_a_result_is_shown_with_shares_and_confidence():
     figure = draw_result(SegmentationResult(picture(), mask, TAXONOMY, "", confidence))
     assert legend_labels(figure) == ["road 75.0%", "pole 25.0%"]
     np.testing.assert_array_equal(drawn(figure)[3][-1], confidence)
+    rows = [figure.axes[i].get_tightbbox() for i in (0, 2)]
+    between_in = (rows[0].y0 - rows[1].y1) / figure.dpi
+    assert 0 <= between_in < 0.2  # no blank band
     assert [a.get_title() for a in draw_result(SegmentationResult(picture(), mask, TAXONOMY, "")).axes] == [
         "image", "mask", "overlay"
     ]  # fmt: skip
@@ -99,7 +105,7 @@ def test_a_comparison_zooms_where_masks_differ_and_only_there():
     assert left <= 38 and left + width >= 40 and top <= 10 and top + height >= 20
     zoomed = drawn(figure)[5][0]
     np.testing.assert_array_equal(zoomed, image[top : top + height, left : left + width])
-    assert {"first alone is right", "second alone is right", "both are wrong"} <= set(legend_labels(figure))
+    assert set(difference_marks(("first", "second"))) <= set(legend_labels(figure))
     same = draw_comparison(image, truth, [truth, truth], SETS)
     assert len(same.axes) == 5  # nothing to zoom in on
 
@@ -108,7 +114,14 @@ def test_a_comparison_without_any_label_is_drawn():
     unsaid = np.full((8, 8), 255, np.uint8)
     mask = np.zeros((8, 8), np.uint8)
     figure = draw_comparison(picture(8, 8), unsaid, [mask, mask], SETS)
-    assert (drawn(figure)[1][0] == UNLABELLED).all()
+    np.testing.assert_array_equal(drawn(figure)[1][0], label_map(unsaid, SETS))
+
+
+def test_a_model_has_one_colour_in_bars_and_maps():
+    scores = {"IoU": {"first": {"road": 0.5}, "second": {"road": 0.4}}}
+    bars = draw_class_scores(scores, TAXONOMY).axes[0].containers
+    shown = [tuple(round(255 * v) for v in bar[0].get_facecolor()[:3]) for bar in bars]
+    assert shown == [A_RIGHT, B_RIGHT] == list(difference_marks(("first", "second")).values())[:2]
 
 
 def test_bars_have_the_scores_and_classes_that_no_model_has_are_left_out():
@@ -140,6 +153,7 @@ def test_curves_have_their_points():
     drawn(figure)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_xydata(), [(0, 2), (5, 1)])
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_xydata(), [(3, 0.5)])
+    assert figure.axes[1].get_xlim() == (2, 4) and all(tick == int(tick) for tick in figure.axes[1].get_xticks())
 
 
 def test_windows_lie_on_the_grid_and_the_weights_on_their_window():

@@ -1,5 +1,6 @@
 """Checkpoints: what they carry, and which are refused."""
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 import roadseg
+from roadseg.checkpoint import scale_advice
+from roadseg.inference.package import Architecture, ModelHeader
+from roadseg.taxonomy import load_taxonomy
 from tests.training.tiny_run import checkpoint, scores
 
 
@@ -47,6 +51,35 @@ def test_checkpoints_of_other_programs_are_not_packaged(tmp_path, capsys):
     torch.save({"state_dict": {}}, tmp_path / "x.ckpt")
     assert roadseg.cli.main(["package", str(tmp_path / "x.ckpt"), "-o", str(tmp_path / "m.safetensors")]) == 1
     assert "x.ckpt was not written by roadseg; give a checkpoint of `lightning fit`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scales", "own", "advice"),
+    [
+        ([None, 360], None, "camvid32 at a short side of 360 px, but runs .*package it with --short-side-px 360$"),
+        ([480, 360], None, "camvid at .* 480 px, camvid32 at .* with --short-side-px 480 or --short-side-px 360$"),
+        ([360, 360], None, "with --short-side-px 360$"),
+        ([None, 360], 480, "^$"),
+        ([None, None], None, "^$"),
+        (None, None, "^$"),
+    ],
+)
+def test_a_scale_of_training_that_a_model_file_does_not_have_is_told(scales, own, advice):
+    names, rgb = ("camvid", "camvid32"), (1.0, 1.0, 1.0)
+    datasets = [{"dataset": n, "short_side_px": px} for n, px in zip(names, scales or (), strict=False)]
+    provenance = {"data": {"datasets": datasets}} if scales else {"data": None}
+    architecture = Architecture("twins_svt_nano", "linear_concat", 11)
+    header = ModelHeader(architecture, load_taxonomy("camvid11"), rgb, rgb, own, provenance=provenance)
+    assert re.search(advice, scale_advice(header))
+
+
+def test_package_warns_of_the_scale_of_training(run, capsys):
+    data = "[{dataset: camvid, short_side_px: 48}]"
+    assert run("fit", "--trainer.max_steps", 1, "--trainer.limit_val_batches", 0, "--data.datasets", data) == 0
+    package = ["package", str(checkpoint()), "-o", "m.safetensors"]
+    assert roadseg.cli.main(package) == 0
+    assert "warning: the model was trained and validated on camvid at a short side of 48 px" in capsys.readouterr().err
+    assert roadseg.cli.main([*package, "--short-side-px", "48"]) == 0 and "warning" not in capsys.readouterr().err
 
 
 def test_a_packaged_model_carries_its_provenance(run):

@@ -53,13 +53,24 @@ def by_hand(logits, teacher, mask, temperature, respect_labels=True, ignored_pix
     return np.mean(costs), len(costs)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 7.0])
+@pytest.mark.parametrize("temperature", [0.1, 0.2, 0.5, 1.0, 2.0, 100.0])
 @pytest.mark.parametrize("respect_labels", [True, False])
 @pytest.mark.parametrize("ignored_pixels", [True, False])
 def test_the_loss_is_the_formula(temperature, respect_labels, ignored_pixels):
     logits, teacher, mask = example()
     loss = DistillationLoss(SETS, temperature, respect_labels, ignored_pixels)(logits, teacher, mask)
     assert float(loss) == pytest.approx(by_hand(logits, teacher, mask, temperature, respect_labels, ignored_pixels)[0])
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.2, 1.0, 100.0])
+def test_low_and_high_temperatures_are_computed_in_float32_as_well(temperature):
+    """With labels of several classes, whose other classes are cut off by a number that must survive the division."""
+    logits, teacher, mask = example(torch.float32)
+    logits.requires_grad_()
+    loss = DistillationLoss(SETS, temperature)(logits, teacher, mask)
+    loss.backward()
+    wanted, _ = by_hand(logits.detach().double(), teacher.double(), mask, temperature)
+    assert loss.item() == pytest.approx(wanted, rel=1e-3) and torch.isfinite(logits.grad).all()
 
 
 def test_without_sets_it_is_torchs_divergence():
@@ -133,8 +144,10 @@ def test_huge_logits_stay_finite():
         ({}, r"model.distillation.teacher is ''; name the teacher's model file"),
         ({"teacher": None}, "model.distillation.teacher is None; .* --model.distillation.teacher FILE"),
         ({"teacher": "t", "temprature": 3}, "no setting 'temprature'; did you mean temperature?"),
-        ({"teacher": "t", "temperature": 0}, "temperature is 0; use a finite number above 0"),
+        ({"teacher": "t", "temperature": 0.05}, "temperature is 0.05; use 0.1 to 100"),
+        ({"teacher": "t", "temperature": 101}, "temperature is 101; use 0.1 to 100"),
         ({"teacher": "t", "temperature": float("nan")}, "temperature is nan"),
+        ({"teacher": "t", "weight": 0}, "distillation.weight is 0; use a finite number above 0"),
         ({"teacher": "t", "weight": "1"}, "weight is '1'; use a finite number"),
         ({"teacher": "t", "weight": True}, "weight is True"),
         ({"teacher": "t", "start_step": -1}, "start_step is -1; use a whole number"),

@@ -1,18 +1,23 @@
 """Starting from a model file: same classes, other classes, other decoders, and through the command line."""
 
+import json
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from roadseg.data.datamodule import RoadDataModule
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.fine_tuning import class_axes, start_from
 from roadseg.inference.package import Architecture, ModelHeader, read_model_file, write_model_file
 from roadseg.inference.torch_engine import network_of
 from roadseg.models.segmenter import IMAGENET_STD
 from roadseg.models.zoo import build_model
+from roadseg.seen_validation import warn_of_seen_validation
 from roadseg.task import SegmentationTask
 from roadseg.taxonomy import RoadClass, Taxonomy, load_taxonomy
+from tests.data.mixtures import write_both
 from tests.training.tiny_run import checkpoint
 
 MEAN = (100.0, 101.0, 102.0)
@@ -189,15 +194,42 @@ def test_a_run_starts_from_a_file_and_says_so_and_a_resumed_one_does_not_read_it
     assert resumed["roadseg"]["initialisation"] == header["initialisation"] and resumed["epoch"] == 1
 
 
+@pytest.mark.parametrize("held_out", [None, ["B"]])
+def test_validation_frames_that_the_model_was_trained_on_are_told(tmp_path, held_out):
+    """Of drives A, B and C; the model's run held out A and validated on it, this one held out B, or validates on A."""
+    write_both(tmp_path)
+    datasets = [{"dataset": "camvid"}]
+    settings = {"root": str(tmp_path), "datasets": datasets, "taxonomy": "camvid11"}
+    earlier = RoadDataModule(**settings, hold_out=["A"])
+    earlier.open()
+    record = {"data": json.loads(json.dumps(earlier.describe()))}
+    header = ModelHeader(Architecture(**architecture(CAMVID)), CAMVID, MEAN, IMAGENET_STD, provenance=record)
+    data = RoadDataModule(**settings, hold_out=held_out or ["A"])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_seen_validation("model.init_from", "m.safetensors", header, data)
+        warn_of_seen_validation("model.init_from", "m.safetensors", header, None)
+    texts = [str(warning.message) for warning in told]
+    number = len(data.frames("val"))
+    wanted = f"model.init_from: m.safetensors was trained on {number} of this run's {number} validation frames"
+    assert len(texts) == (held_out is not None) and all(wanted in text for text in texts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model.init_from", "gone.safetensors"], "no model file at gone.safetensors"),
         (["--model.init_from", "roadseg-nanno"], "no bundled model 'roadseg-nanno'"),
+        (["--model.init_from", "m.safetensors", "--model.backbone", "resnet18"], "holds the backbone twins_svt_nano"),
         (["--model.init_from", "m.safetensors", "--model.pretrained", "x.pth"], "the backbone starts from one of them"),
     ],
 )
-def test_what_cannot_be_started_from_stops_the_run(run, capsys, arguments, message):
+def test_what_cannot_be_started_from_stops_the_run_before_its_data_is_read(
+    run, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(RoadDataModule, "setup", lambda *arguments: pytest.fail("the data was read"))
+    if "--model.backbone" in arguments:
+        write(Path("m.safetensors"))
     assert run("fit", *arguments) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and not list(Path().glob("runs/**/*.ckpt"))

@@ -1,7 +1,8 @@
 """Recipes through the command line: published schedules, layer decay, the auxiliary head, computed weights."""
 
+import csv
 import sys
-from math import log
+from math import inf, log, nan
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from PIL import Image
 import roadseg
 from roadseg.checkpoint import check_same_recipe
 from roadseg.cli import lightning_main
+from roadseg.divergence import refuse_divergence
 from roadseg.errors import CheckpointError, ConfigError
 from roadseg.models.auxiliary import AuxiliaryHead, auxiliary_settings
 from roadseg.models.zoo import build_model
@@ -103,16 +105,17 @@ def test_a_published_schedule_is_written_down_as_published(name):
     data = yaml.safe_load((CONFIGS / written["data"]).read_text())
     assert written["trainer"]["max_steps"] == wanted["steps"] and data["batch_size"] == 16
     assert data["crop_size"] == [512, 512] and data["scale_range"] == [0.5, 2.0] and data["photometric"] > 0
-    model, text = written["model"], (CONFIGS / f"{name}.yaml").read_text()
-    assert model["drop_path_rate"] == wanted["drop_path"]["small"] and model["pretrained"] is True
-    override = "twins_svt_large --model.drop_path_rate 0.4"
-    assert (override in text) == (wanted["drop_path"]["large"] == 0.4)
-    assert "16 images is the total of a step" in text
+    model = written["model"]
+    assert model["backbone"] == "twins_svt_small" and model["pretrained"] is True
     settings = {key: value for key, value in model.items() if key not in ("pretrained", "grad_checkpointing")}
-    with torch.device("meta"):
-        task = SegmentationTask(load_taxonomy(data["taxonomy"]), **settings)
-    assert task.architecture["backbone"] == "twins_svt_small" and task.architecture["num_classes"] == 150
-    assert task.recipe["decoder_lr_multiple"] == 1
+    large = {"backbone": "twins_svt_large", "drop_path_rate": wanted["drop_path"]["large"]}
+    for size, widths, override in (("small", [64, 128, 256, 512], {}), ("large", [128, 256, 512, 1024], large)):
+        with torch.device("meta"):
+            task = SegmentationTask(load_taxonomy(data["taxonomy"]), **settings | override)
+        assert task.network.backbone.out_channels == widths and task.architecture["num_classes"] == 150
+        rates = [part.drop_path_rate for part in task.network.modules() if hasattr(part, "drop_path_rate")]
+        assert max(rates) == rates[-1] == pytest.approx(wanted["drop_path"][size]) and rates[0] == 0
+        assert task.recipe["decoder_lr_multiple"] == 1
 
 
 def test_layer_decay_reaches_the_optimizer(run, monkeypatch):
@@ -170,7 +173,8 @@ def test_the_loss_is_the_main_one_and_the_weighed_auxiliary_one(monkeypatch):
     trainer = SimpleNamespace(log_every_n_steps=99, optimizers=[optimizer])
     monkeypatch.setattr(SegmentationTask, "trainer", trainer)
     monkeypatch.setattr(SegmentationTask, "global_step", 1)
-    monkeypatch.setattr(SegmentationTask, "log", lambda *args, **options: None)
+    for name in ("log", "log_dict"):
+        monkeypatch.setattr(SegmentationTask, name, lambda *args, **options: None)
     rng = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (2, 3, 40, 70), generator=rng, dtype=torch.uint8)
     mask = torch.randint(0, 11, (2, 40, 70), generator=rng)
@@ -197,6 +201,48 @@ def test_the_auxiliary_logits_lie_where_the_feature_does():
         logits = head(features, (50, 90))[0, 0].numpy()
     rows, columns = np.nonzero(np.isclose(logits, logits.max()))
     assert rows.mean() == 23.5 and columns.mean() == 39.5, "between px 16 and 31, and 32 and 47"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": ["dice"]}, r"model.loss holds 'dice'; write each term as a mapping"),
+        ({"loss": "dice"}, r"model.loss is 'dice'; give a list of terms"),
+        ({"class_weights": {"road": "a"}}, r"model.class_weights.road is 'a'; use 0 or a finite number"),
+        ({"class_weights": {"road": True}}, r"model.class_weights.road is True"),
+        ({"class_weights": {3: 1.0}}, r"model.class_weights: .* has no class '?3"),
+        ({"class_weights": [1, 2]}, r"model.class_weights is \[1, 2\]; use inverse_log, "),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SegmentationTask(load_taxonomy("camvid11"), "twins_svt_nano", **settings)
+
+
+def test_the_terms_of_the_loss_are_logged_and_add_up(run):
+    terms = ["--model.loss", "[{name: cross_entropy}, {name: dice, weight: 0.5}]", "--model.auxiliary", "{channels: 8}"]
+    assert run("fit", "--trainer.max_steps", 2, "--trainer.limit_val_batches", 0, *terms) == 0
+    with Path("runs/tiny/version_0/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    names = {name for name in rows[0] if name.startswith("train/loss/")}
+    assert names == {"train/loss/cross_entropy", "train/loss/dice", "train/loss/auxiliary"} and len(rows) == 2
+    for row in rows:
+        assert sum(float(row[name]) for name in names) == pytest.approx(float(row["train/loss"]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dice": nan}, r"the loss is nan at step 3: the training diverged; lower model.lr, which is 0.1$"),
+        ({"dice": nan, "focal": inf}, r"the loss is nan at step 3: the training diverged; lower model.lr"),
+        ({"dice": 0.5, "distillation": nan}, r"its 1 term distillation is nan, while the rest is finite \(dice 0.5\)"),
+        ({"dice": 0.5, "focal": inf, "distillation": nan}, r"its 2 terms focal is inf, distillation is nan, while"),
+    ],
+)
+def test_the_term_that_is_not_finite_is_named(values, message):
+    refuse_divergence({"dice": torch.tensor(1.0), "focal": torch.tensor(2.0)}, 3, 0.1)
+    with pytest.raises(ConfigError, match=message):
+        refuse_divergence({name: torch.tensor(value) for name, value in values.items()}, 3, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ Form = Literal["index", "palette", "colour", "16bit"]
 
 HOW_TO_GET = (
     "put your own images and masks into `images` and `masks` below one folder, under the same names, and say in "
-    "`classes` what the mask values mean"
+    "`classes` what the mask values mean; of frames that nobody labelled `roadseg data pseudo-label IMAGES -o DIR` "
+    "makes such a folder"
 )
 _FORM_OF_MODE = {"P": "palette", "I;16": "16bit", "L": "index"}
 _NOT_SPLITS = {"version", "seed", "source"}

@@ -169,7 +169,7 @@ def test_two_images_of_one_name_with_other_endings_are_refused(tmp_path):
 
 
 def test_missing_and_empty_folders_are_explained(tmp_path):
-    with pytest.raises(DataError, match=r"no folder .*images.*put your own images and masks"):
+    with pytest.raises(DataError, match=r"no folder .*images.*put your own images.*`roadseg data pseudo-label"):
         open_folder(tmp_path, classes=CLASSES)
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
