@@ -45,3 +45,17 @@ def test_figures_of_road_data_are_those_on_record():
     means = [mixture[name]["miou"] for name in ("mixture", "fine alone")]
     told = f"{lanes[0]:.3f} against {lanes[1]:.3f}; {means[0]:.3f} against {means[1]:.3f}"
     assert f"| {told} | `benchmarks.mixture` |" in text
+
+
+def test_figures_of_the_bundled_model_are_those_on_record():
+    result, text = record("roadseg_nano"), (ROOT / "README.md").read_text()
+    scores, seen = result["held_out"]["scores"], result["usual_val_that_was_trained_on"]
+    lanes, means = scores["iou"]["lane_marking"], (scores["miou"], scores["boundary_iou"])
+    unseen = f"{scores['miou_merged']:.3f}; {lanes:.3f}; {means[0]:.3f}, {means[1]:.3f}"
+    assert f"| {unseen} | `benchmarks.bundled_models` |" in text
+    assert f"| {seen['roadseg eval']:.3f}, {seen['numpy']:.3f} | `benchmarks.bundled_models` |" in text
+    card = (ROOT / "roadseg" / "weights" / "roadseg-nano.md").read_text()
+    assert result["sha256"] in card and f"short side of {result['short_side_px']} px" in card
+    for name, iou in scores["iou"].items():
+        edges = scores["boundary_iou_per_class"][name], scores["boundary_f1_per_class"][name]["2px"]
+        assert f"| {name} | {iou:.3f} | {edges[0]:.3f} | {edges[1]:.3f} |" in card

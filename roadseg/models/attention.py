@@ -131,7 +131,7 @@ SUBSAMPLINGS: Mapping[str, Callable[[int, int], nn.Module]] = {
 
 
 _MOST_KEYS_WRITTEN_OUT = 96
-"""A window has 49. Beyond some hundred keys torch's kernel, which keeps no attention weights, is the faster one again."""
+"""A window has 49. Beyond some hundred keys torch's kernel, which keeps no attention weights, is faster again."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
