@@ -51,10 +51,11 @@ ELEVEN = {
 
 
 def run_name(name: str) -> str:
-    """Name of a run: the model's, and the start of the SHA-256 of its configuration with that of its data."""
+    """Name of a run: the model's, and a digest of its settings with those of its data."""
     config = ROOT / "configs" / "bundled" / f"{name}.yaml"
-    data = config.parent / yaml.safe_load(config.read_text())["data"]
-    return f"{name}-{hashlib.sha256(config.read_bytes() + data.read_bytes()).hexdigest()[:8]}"
+    settings = yaml.safe_load(config.read_text())
+    data = yaml.safe_load((config.parent / settings["data"]).read_text())
+    return f"{name}-{hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def fit(name: str, run: Path, *overrides: str) -> Path:

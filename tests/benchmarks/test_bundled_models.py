@@ -67,6 +67,8 @@ def test_another_recipe_is_another_run(tmp_path, monkeypatch):
     names.append(bundled_models.run_name("roadseg-nano"))
     data.write_text("batch_size: 4\n")
     names.append(bundled_models.run_name("roadseg-nano"))
+    data.write_text("# a remark\nbatch_size: 4\n")
+    assert bundled_models.run_name("roadseg-nano") == names[-1]
     assert len(set(names)) == 3 and all(name.startswith("roadseg-nano-") for name in names)
 
 
