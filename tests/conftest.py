@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ FRAME_SIZE = (64, 96)
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: each with all cores' threads would be far slower
     os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Reports travel between processes as UTF-8; what tests of broken names log is not always text."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 def write_frame(root: Path, split: str, name: str, seed: int, size: tuple[int, int] = FRAME_SIZE) -> None:
