@@ -59,3 +59,18 @@ def test_figures_of_the_bundled_model_are_those_on_record():
     for name, iou in scores["iou"].items():
         edges = scores["boundary_iou_per_class"][name], scores["boundary_f1_per_class"][name]["2px"]
         assert f"| {name} | {iou:.3f} | {edges[0]:.3f} | {edges[1]:.3f} |" in card
+
+
+def test_figures_of_training_are_those_on_record():
+    readme, text = ((ROOT / name).read_text() for name in ("README.md", "docs/throughput.md"))
+    rows = record("training_step")["rows"]
+    ratios = [rows[case]["lightning_to_plain_with_average"] for case in ("nano", "small")]
+    assert f"| {ratios[0]:.2f} of its throughput; {ratios[1]:.2f} | `benchmarks.training_step` |" in readme
+    assert f"has {ratios[0]:.2f} (`twins_svt_nano`) and {ratios[1]:.2f} (`twins_svt_small`)" in text
+    for row in record("training_memory")["rows"]:
+        told = f"{row['peak_mib']} | {row['step_s']:.2f} | {row['crops_per_s']:.2f}"
+        checkpointing = "yes" if row["grad_checkpointing"] else "no"
+        assert f"| {row['crop']} | {row['batch']} | {checkpointing} | {told} |" in text
+    profile = record("profile_training")
+    assert f"consumes {profile['step']['samples_per_s']:.0f} samples a second" in text
+    assert f"processes deliver {profile['loader']['loader_samples_per_s']:.0f};" in text
