@@ -29,12 +29,12 @@ import yaml
 from PIL import Image
 
 from benchmarks.machine import describe_machine
-from roadseg.checkpoint import package_checkpoint
 from roadseg.data.root import data_root
 from roadseg.evaluation.evaluate import evaluate
 from roadseg.evaluation.frames import ScoredFrames, open_scored
 from roadseg.inference.bundled import BUNDLED_MODELS, WEIGHTS
 from roadseg.inference.predictor import Predictor, load_predictor
+from roadseg.packaging import package_checkpoint
 from roadseg.taxonomy import load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -199,8 +199,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _package(args: argparse.Namespace) -> int:
-    from roadseg.checkpoint import package_checkpoint, scale_advice
     from roadseg.inference.package import read_model_file
+    from roadseg.packaging import package_checkpoint, scale_advice
 
     digest = package_checkpoint(
         args.checkpoint,

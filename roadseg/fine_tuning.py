@@ -97,10 +97,12 @@ def start_from(
     fitting = [name for name, tensor in wanted.items() if _fits(held.get(name), tensor, axes.get(name))]
     if any(name not in fitting for name in axes):  # entries of one projection are no good without the others'
         fitting = [name for name in fitting if name not in axes]
-    origins = _origins(model.header.taxonomy, taxonomy) if set(axes) <= set(fitting) else {}
+    theirs = model.header.taxonomy
+    origins = _origins(theirs, taxonomy) if set(axes) <= set(fitting) else {}
+    pairs = [(taxonomy.id_of(name), theirs.id_of(origin)) for name, origin in origins.items()]
     with torch.no_grad():
         for name in fitting:
-            _take(wanted[name], held[name], axes.get(name), _ids(origins, model.header.taxonomy, taxonomy))
+            _take(wanted[name], held[name], axes.get(name), pairs)
     return _report(source, model, taxonomy, origins, fitting, wanted)
 
 
@@ -162,11 +164,6 @@ def _origins(source: Taxonomy, target: Taxonomy) -> dict[str, str]:
     return origins
 
 
-def _ids(origins: Mapping[str, str], source: Taxonomy, target: Taxonomy) -> list[tuple[int, int]]:
-    """Pairs of ids, of the target's class and of the source's."""
-    return [(target.id_of(name), source.id_of(origin)) for name, origin in origins.items()]
-
-
 def _fits(held: Tensor | None, wanted: Tensor, class_axis: int | None) -> bool:
     """Whether a tensor can be taken; class projections may differ in the number of classes."""
     if held is None or held.ndim != wanted.ndim:
@@ -175,6 +172,7 @@ def _fits(held: Tensor | None, wanted: Tensor, class_axis: int | None) -> bool:
 
 
 def _take(wanted: Tensor, held: Tensor, class_axis: int | None, pairs: list[tuple[int, int]]) -> None:
+    """Copy a tensor; of a class projection the entries of pairs of ids, of the target's class and of the source's."""
     if class_axis is None:
         wanted.copy_(held)
         return

@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "pypi.org/project/lit" not in record.getMessage()
+    return "💡 Tip: " not in record.getMessage()
 
 
 def _check_seeds(config: Any) -> None:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import roadseg
-from roadseg.checkpoint import HEADER_KEY, package_checkpoint
+from roadseg.checkpoint import HEADER_KEY
 from roadseg.cli import main
 from roadseg.data.synthetic import render_scene
 from roadseg.inference.package import read_model_file
+from roadseg.packaging import package_checkpoint
 
 BIGGEST = 65504.0
 """The largest finite float16, 2^15 (2 - 2^-10)."""

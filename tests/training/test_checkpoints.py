@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import roadseg
-from roadseg.checkpoint import scale_advice
 from roadseg.inference.package import Architecture, ModelHeader
+from roadseg.packaging import scale_advice
 from roadseg.taxonomy import load_taxonomy
 from tests.training.tiny_run import checkpoint, scores
 

@@ -10,13 +10,13 @@ import yaml
 from torch.nn import functional as F
 
 import roadseg
-from roadseg.checkpoint import package_checkpoint
 from roadseg.cli import lightning_main
 from roadseg.distillation import Distillation, DistillationLoss, DistillationSettings, load_distillation
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.inference.package import read_model_file
 from roadseg.label_sets import LabelSets
 from roadseg.losses import build_loss
+from roadseg.packaging import package_checkpoint
 from roadseg.taxonomy import RoadClass, Taxonomy, load_taxonomy
 from tests.inference.test_package import rewrite
 from tests.training.tiny_run import checkpoint
