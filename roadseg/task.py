@@ -51,6 +51,9 @@ class SegmentationTask(ScoredTask):
             of its cross-entropy; null for none. See `roadseg.models.auxiliary`.
         grad_checkpointing: keep less of the backbone for the backward pass and compute it again: less memory, more
             time.
+        channels_last: keep the convolutions' kernels, and with them their maps, with channels innermost.
+        compile: train with torch.compile; crops have one size, so that it compiles once. Scores come from the network
+            as it is.
         drop_path_rate: stochastic depth of the backbone's last block.
         lr: peak learning rate of the backbone.
         decoder_lr_multiple: the decoder's learning rate, as a multiple of `lr`.
@@ -86,6 +89,8 @@ class SegmentationTask(ScoredTask):
         init_from: str | None = None,
         auxiliary: dict[str, Any] | None = None,
         grad_checkpointing: bool = False,
+        channels_last: bool = False,
+        compile: bool = False,
         drop_path_rate: float = 0.2,
         lr: float = 6e-5,
         decoder_lr_multiple: float = 10.0,
@@ -145,6 +150,10 @@ class SegmentationTask(ScoredTask):
         if features.load_report is not None:
             rank_zero_info(f"backbone: {features.load_report}")
         features.set_grad_checkpointing(grad_checkpointing)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        self.compile_network = compile
+        self._features, self._decode = self.network.features, self.network.decode
         self.label_sets = label_sets or LabelSets(taxonomy)
         self.auxiliary = build_auxiliary(self.recipe["auxiliary"], features.out_channels, len(taxonomy))
         weights = class_weight_tensor(class_weights, taxonomy)
@@ -179,6 +188,9 @@ class SegmentationTask(ScoredTask):
             ConfigError: when the run has no data module of ours, or the file holds another backbone.
             ModelFileError: when the file cannot be used.
         """
+        if self.compile_network:  # not before: averaging has copied this module by now, and cannot copy what is compiled
+            steps = (self.network.features, self.network.decode)
+            self._features, self._decode = (torch.compile(step, dynamic=False) for step in steps)
         rule, source = self.recipe["class_weights"], self.recipe["init_from"]
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(rule, str):
@@ -201,8 +213,8 @@ class SegmentationTask(ScoredTask):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch."""
         image, mask = batch["image"], batch["mask"]
-        features, size = self.network.features(image), (image.shape[-2], image.shape[-1])
-        logits = self.network.decode(features, size)
+        features, size = self._features(image), (image.shape[-2], image.shape[-1])
+        logits = self._decode(features, size)
         terms = self.loss.terms(logits, mask)
         if self.auxiliary is not None:
             auxiliary_loss = self.auxiliary_loss(self.auxiliary(features, size), mask)

@@ -140,7 +140,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     Training in bfloat16 on a CPU, attention to few keys is written out: torch's fused kernel for CPUs takes about three
     times as long for the forward and backward pass of windows (benchmarks/training_step.py).
     """
-    if key.shape[-2] <= _MOST_KEYS_WRITTEN_OUT and _is_trained_in_bfloat16_on_cpu(query):
+    # The number of keys is asked last: while a program is exported it is a symbol, and asking bounds the image's size.
+    if _is_trained_in_bfloat16_on_cpu(query) and key.shape[-2] <= _MOST_KEYS_WRITTEN_OUT:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
         return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value

@@ -50,6 +50,46 @@ def test_validate_package_and_segment_agree_with_each_other_and_with_own_scoring
     assert own_miou(masks, camvid_root) == pytest.approx(printed, abs=1e-6)
 
 
+def losses(version: int) -> list[float]:
+    with Path(f"runs/tiny/version_{version}/metrics.csv").open() as file:
+        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+@pytest.mark.filterwarnings("ignore:.*Online softmax is disabled")
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_run_has_the_losses_and_scores_of_an_eager_one(run, monkeypatch, backend):
+    made, compiled = torch.compile, []
+
+    def compile_with(step, **options):
+        compiled.append(step.__name__)
+        return made(step, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", compile_with)
+    still = ("--model.drop_path_rate", 0)  # a compiler draws random numbers in its own order
+    assert run("fit", *still) == 0 and compiled == []
+    assert run("fit", *still, "--model.compile", "true") == 0 and compiled == ["features", "decode"]
+    assert losses(1) == pytest.approx(losses(0), rel=1e-3)
+    assert scores(1) == pytest.approx(scores(0), abs=0.02)
+    arguments = (*still, "--trainer.max_epochs", 3, "--ckpt_path", checkpoint(version=1))
+    assert run("fit", *arguments) == 0, "how it is computed is not part of the recipe, nor of the checkpoint"
+
+
+def test_channels_last_is_kept_in_training_and_changes_no_loss(run, monkeypatch):
+    from roadseg.task import SegmentationTask
+
+    layouts = []
+
+    def look(self, *batch) -> None:
+        kernels = [p for p in self.network.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+        layouts.append(all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels))
+
+    monkeypatch.setattr(SegmentationTask, "on_train_batch_end", look)
+    for wanted in ("false", "true"):
+        assert run("fit", "--model.channels_last", wanted) == 0
+    assert layouts == [False] * 8 + [True] * 8
+    assert losses(1) == pytest.approx(losses(0), rel=1e-3)
+
+
 def test_a_run_on_every_frame_validates_nothing_and_resumes(run):
     assert run("fit", "--data.hold_out", "[]", "--trainer.max_epochs", 1) == 0
     assert [p.name for p in Path("runs/tiny/version_0/checkpoints").iterdir()] == ["last.ckpt"]
