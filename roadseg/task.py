@@ -188,7 +188,7 @@ class SegmentationTask(ScoredTask):
             ConfigError: when the run has no data module of ours, or the file holds another backbone.
             ModelFileError: when the file cannot be used.
         """
-        if self.compile_network:  # not before: averaging has copied this module by now, and cannot copy what is compiled
+        if self.compile_network:  # not before: averaging has copied this module by now, and cannot copy compiled steps
             steps = (self.network.features, self.network.decode)
             self._features, self._decode = (torch.compile(step, dynamic=False) for step in steps)
         rule, source = self.recipe["class_weights"], self.recipe["init_from"]
