@@ -8,6 +8,9 @@
 4. What was packaged is scored on CamVid's usual validation split, by `evaluate` and by plain numpy. It was trained on
    these frames: that is a figure to check an installation by, not one of quality.
 
+`--scale-of OTHER` leaves 1 and 2 out and takes the scale of another bundled model: for a peer that shall see the same
+images. Then there are no figures on unseen frames; all scores on that drive are kept, which it was trained on.
+
 What was done already is not done again: a training that was interrupted goes on from its last checkpoint when the same
 command is given again. Runs carry a digest of their configuration in their names, so that another recipe starts anew.
 Needs CamVid and its 32-class frames in the data root (`ROADSEG_DATA`).
@@ -32,7 +35,8 @@ from benchmarks.machine import describe_machine
 from roadseg.data.root import data_root
 from roadseg.evaluation.evaluate import evaluate
 from roadseg.evaluation.frames import ScoredFrames, open_scored
-from roadseg.inference.bundled import BUNDLED_MODELS, WEIGHTS
+from roadseg.inference.bundled import BUNDLED_MODELS, WEIGHTS, model_path
+from roadseg.inference.package import read_model_file
 from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg.packaging import package_checkpoint
 from roadseg.taxonomy import load_taxonomy
@@ -133,32 +137,50 @@ def own_miou(predictor: Predictor) -> float:
     return float((hits / union).mean())
 
 
+def drive_of(name: str) -> ScoredFrames:
+    """Frames of the drive that a configuration holds out."""
+    return open_scored(ROOT / "configs" / "bundled" / f"{name}.yaml", "val", load_taxonomy("hdmap-camvid"))
+
+
+def score_held_out(name: str, runs: Path) -> dict[str, Any]:
+    """Train with a drive held out; the scale that is best on that drive, and the scores there."""
+    frames = drive_of(name)
+    choice = choose_scale(fit(name, runs / f"{run_name(name)}-held-out"), frames)
+    return {"frames": len(frames), "datasets": frames.datasets(), **choice}
+
+
+def score_seen(name: str) -> dict[str, float]:
+    """Mean IoU of the packaged model on CamVid's usual validation frames, by `evaluate` and by numpy."""
+    predictor = load_predictor(name)
+    frames = open_scored(ROOT / "configs" / "data" / "camvid.yaml", "val", predictor.taxonomy)
+    return {"roadseg eval": evaluate(predictor, frames).scores["miou_merged"], "numpy": own_miou(predictor)}
+
+
 def main() -> None:
     """Train, choose, package, print and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=BUNDLED_MODELS)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the training runs (default: runs)")
+    parser.add_argument("--scale-of", choices=BUNDLED_MODELS, help="take this model's scale; train none held out")
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     config, runs = f"configs/bundled/{args.name}.yaml", args.runs.resolve()
-    held_out = fit(args.name, runs / f"{run_name(args.name)}-held-out")
-    frames = open_scored(ROOT / config, "val", load_taxonomy("hdmap-camvid"))
-    choice = choose_scale(held_out, frames)
+    held_out = None if args.scale_of else score_held_out(args.name, runs)
+    side = held_out["short_side_px"] if held_out else read_model_file(model_path(args.scale_of)).header.short_side_px
     final = fit(args.name, runs / run_name(args.name), "--data.hold_out", "[]")
-    target, side = WEIGHTS / f"{args.name}.safetensors", choice["short_side_px"]
+    target = WEIGHTS / f"{args.name}.safetensors"
     digest = package_checkpoint(final, target, short_side_px=side, weights_licence=LICENCE, half=True)
     report: dict[str, Any] = {
         "machine": describe_machine(),
         "config": config,
-        "held_out": {"frames": len(frames), "datasets": frames.datasets(), **choice},
+        "held_out": held_out,
         "short_side_px": side,
         "sha256": digest,
         "bytes": target.stat().st_size,
+        "usual_val_that_was_trained_on": score_seen(args.name),
     }
-    predictor = load_predictor(args.name)
-    frames = open_scored(ROOT / "configs" / "data" / "camvid.yaml", "val", predictor.taxonomy)
-    scored = evaluate(predictor, frames).scores["miou_merged"]
-    report["usual_val_that_was_trained_on"] = {"roadseg eval": scored, "numpy": own_miou(predictor)}
+    if held_out is None:  # there are class figures of frames that it has seen, and no others
+        report["drive_that_was_trained_on"] = evaluate(load_predictor(args.name), drive_of(args.name)).scores
     print(json.dumps(report, indent=1))
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)

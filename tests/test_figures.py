@@ -61,6 +61,18 @@ def test_figures_of_the_bundled_model_are_those_on_record():
         assert f"| {name} | {iou:.3f} | {edges[0]:.3f} | {edges[1]:.3f} |" in card
 
 
+def test_figures_of_the_peer_are_those_on_record_and_said_to_be_of_frames_it_has_seen():
+    result, text = record("deeplabv3plus_mobilenet"), (ROOT / "README.md").read_text()
+    seen, scores = result["usual_val_that_was_trained_on"], result["drive_that_was_trained_on"]
+    assert f"trained on | {seen['roadseg eval']:.3f}, {seen['numpy']:.3f} | `benchmarks.bundled_models` |" in text
+    card = (ROOT / "roadseg" / "weights" / "deeplabv3plus-mobilenet.md").read_text()
+    assert result["sha256"] in card and f"short side of {result['short_side_px']} px" in card
+    assert result["held_out"] is None and "**Frames that it was trained on.**" in card
+    for name, iou in scores["iou"].items():
+        edges = scores["boundary_iou_per_class"][name], scores["boundary_f1_per_class"][name]["2px"]
+        assert f"| {name} | {iou:.3f} | {edges[0]:.3f} | {edges[1]:.3f} |" in card
+
+
 def test_figures_of_training_are_those_on_record():
     readme, text = ((ROOT / name).read_text() for name in ("README.md", "docs/throughput.md"))
     rows = record("training_step")["rows"]
