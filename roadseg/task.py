@@ -189,8 +189,8 @@ class SegmentationTask(ScoredTask):
             ModelFileError: when the file cannot be used.
         """
         if self.compile_network:  # not before: averaging has copied this module by now, and cannot copy compiled steps
-            steps = (self.network.features, self.network.decode)
-            self._features, self._decode = (torch.compile(step, dynamic=False) for step in steps)
+            self._features = torch.compile(self.network.features, dynamic=False)
+            self._decode = torch.compile(self.network.decode, dynamic=False)
         rule, source = self.recipe["class_weights"], self.recipe["init_from"]
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(rule, str):
