@@ -39,6 +39,7 @@ class LocallyGroupedAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, window_size: int, padding: Padding = "zero") -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale: float | None = None
         self.row_multiple = window_size
         self.padding = padding
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -54,7 +55,7 @@ class LocallyGroupedAttention(nn.Module):
         query, key, value = split_heads(self.qkv(to_windows(tokens, self.row_multiple)), 3, self.num_heads)
         mask = self._mask(tokens) if self.padding == "mask" and lacks(height, width, self.row_multiple) else None
         # Windows are folded into the batch: exporters know attention over four dimensions, not over five.
-        attended = attend(query, key, value, mask).transpose(1, 2).flatten(2)
+        attended = attend(query, key, value, mask, scale=self.scale).transpose(1, 2).flatten(2)
         return self.proj(from_windows(attended, batch, height, width, self.row_multiple))
 
     def _mask(self, tokens: Tensor) -> Tensor:
@@ -78,6 +79,7 @@ class GlobalSubsampledAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, sr_ratio: int, subsampling: Subsampling = "conv") -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale: float | None = None
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -96,7 +98,7 @@ class GlobalSubsampledAttention(nn.Module):
         """Attend from (B, H, W, C), which may be some rows of a map, to the map's context; to the same shape."""
         key, value = context or self.context(tokens)
         (query,) = split_heads(self.q(tokens).flatten(1, 2), 1, self.num_heads)
-        attended = attend(query, key, value).transpose(1, 2)
+        attended = attend(query, key, value, scale=self.scale).transpose(1, 2)
         return self.proj(attended.reshape(tokens.shape))
 
 
@@ -134,18 +136,34 @@ _MOST_KEYS_WRITTEN_OUT = 96
 """A window has 49. Beyond some hundred keys torch's kernel, which keeps no attention weights, is faster again."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
     """Scaled dot-product attention; (B, heads, N, d), twice (B, heads, M, d), and a mask that broadcasts to (N, M).
 
-    Training in bfloat16 on a CPU, attention to few keys is written out: torch's fused kernel for CPUs takes about three
-    times as long for the forward and backward pass of windows (benchmarks/training_step.py).
+    The scale is 1 / sqrt(d) if it is not given. Training in bfloat16 on a CPU, attention to few keys is written out:
+    torch's fused kernel for CPUs takes about three times as long for the forward and backward pass of windows
+    (benchmarks/training_step.py).
     """
     # The number of keys is asked last: while a program is exported it is a symbol, and asking bounds the image's size.
     if _is_trained_in_bfloat16_on_cpu(query) and key.shape[-2] <= _MOST_KEYS_WRITTEN_OUT:
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
         scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
         return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value, mask)
+    return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
+
+
+@torch.no_grad()
+def fold_scales(network: nn.Module) -> None:
+    """Move the scale of all attention into the weights that make its queries, in place; the function is the same.
+
+    Exporters write the scale as operations of its own on queries and keys, each a pass over memory.
+    """
+    for module in network.modules():
+        if isinstance(module, LocallyGroupedAttention | GlobalSubsampledAttention) and module.scale is None:
+            projection = module.qkv if isinstance(module, LocallyGroupedAttention) else module.q
+            dim = projection.in_features
+            for parameter in (projection.weight, projection.bias):
+                parameter[:dim] *= (dim // module.num_heads) ** -0.5
+            module.scale = 1.0
 
 
 def _is_trained_in_bfloat16_on_cpu(query: Tensor) -> bool:

@@ -19,9 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from roadseg.errors import ModelError
-
-LARGEST_SIDE_PX = 65536
-"""Not far beyond it the sizes of the widest intermediates would no longer fit 64-bit numbers."""
+from roadseg.image_size import LARGEST_SIDE_PX
 
 ATTENTION_PRODUCTS = "attention products"
 """The part of `macs_by_part` that multiplies activations with each other; counters that see only layers miss it."""

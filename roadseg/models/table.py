@@ -1,7 +1,6 @@
 """The tables of `roadseg models`: how large networks are, what they compute, and which weights they can start from."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
@@ -10,19 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from roadseg.errors import ConfigError
+from roadseg.image_size import Size, size_name
 from roadseg.models.backbones import BACKBONES, FAMILIES
-from roadseg.models.complexity import (
-    LARGEST_SIDE_PX,
-    PartCount,
-    count_macs,
-    count_parameters,
-    macs_by_part,
-)
+from roadseg.models.complexity import PartCount, count_macs, count_parameters, macs_by_part
 from roadseg.models.zoo import DECODERS, build_backbone, build_model, check_options, why_unfit
-
-Size = tuple[int, int]
-"""(H, W) of an image in pixels."""
 
 DEFAULT_SIZES: tuple[Size, ...] = ((512, 512), (512, 1024))
 DEFAULT_CLASSES = 19
@@ -47,21 +37,6 @@ class ModelCount:
     licence: str | None
     weights: str | None
     unfit: str | None = None
-
-
-def parse_size(text: str) -> Size:
-    """(H, W) from "HxW".
-
-    Raises:
-        ConfigError: when the text is something else, or a side is out of range.
-    """
-    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
-    size = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not all(1 <= side <= LARGEST_SIDE_PX for side in size):
-        raise ConfigError(
-            f"size is '{text}'; use HEIGHTxWIDTH in pixels, such as 512x1024, each from 1 to {LARGEST_SIDE_PX}"
-        )
-    return size
 
 
 def backbones_in_order(names: Sequence[str] = ()) -> list[str]:
@@ -205,11 +180,6 @@ def support_table() -> str:
     ]
     lines += [f"| {', '.join(names)} | {' | '.join(marks)} |" for (_, marks), names in alike.items()]
     return "\n".join(lines)
-
-
-def size_name(size: Size) -> str:
-    """An image size as `parse_size` reads it."""
-    return f"{size[0]}x{size[1]}"
 
 
 def _family(backbone: str) -> int:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from roadseg.models import attention as attention_module
 from roadseg.models import strips, windows
-from roadseg.models.attention import SUBSAMPLINGS, GlobalSubsampledAttention, LocallyGroupedAttention
+from roadseg.models.attention import SUBSAMPLINGS, GlobalSubsampledAttention, LocallyGroupedAttention, fold_scales
 from roadseg.models.halo import HaloAttention
 
 HEADS, DIM = 2, 8
@@ -309,7 +309,7 @@ def test_elsewhere_attention_is_torchs_own(dtype, grad, masked):
 def test_attention_to_many_keys_is_left_to_torchs_kernel(monkeypatch):
     tensors, _ = inputs_of_attention(SUBSAMPLED, masked=False)
     kernel, calls = F.scaled_dot_product_attention, []
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a: calls.append(1) or kernel(*a))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
     keys = tensors[1].shape[-2]
     monkeypatch.setattr(attention_module, "_MOST_KEYS_WRITTEN_OUT", keys)
     attention_module.attend(*tensors)
@@ -324,7 +324,7 @@ def test_training_in_bfloat16_writes_attention_out_and_inference_does_not(monkey
     layer = LocallyGroupedAttention(DIM, HEADS, 7, "mask")
     tokens = torch.randn(1, 9, 10, DIM)
     kernel, calls = F.scaled_dot_product_attention, []
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a: calls.append(1) or kernel(*a))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k))
     with torch.autocast("cpu", torch.bfloat16):
         trained = layer(tokens)
         assert not calls
@@ -332,3 +332,27 @@ def test_training_in_bfloat16_writes_attention_out_and_inference_does_not(monkey
             served = layer(tokens)
     assert calls == [1]
     torch.testing.assert_close(trained.float(), served.float(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LocallyGroupedAttention(24, 3, 7),
+        lambda: LocallyGroupedAttention(24, 3, 7, padding="mask"),
+        lambda: GlobalSubsampledAttention(24, 4, 2),
+        lambda: GlobalSubsampledAttention(24, 1, 1),
+    ],
+)
+def test_a_folded_scale_changes_nothing_also_when_it_is_folded_twice(make, monkeypatch):
+    torch.manual_seed(0)
+    attention, tokens = make().double().eval(), torch.randn(2, 9, 12, 24, dtype=torch.float64)
+    before = attention(tokens)
+    scales = []
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *a, scale=None: scales.append(scale) or attend(*a, scale=scale)
+    )
+    for _ in range(2):
+        fold_scales(nn.Sequential(attention))
+        assert torch.allclose(attention(tokens), before, rtol=0, atol=1e-13)
+    assert scales == [1.0, 1.0]

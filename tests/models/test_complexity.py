@@ -1,5 +1,6 @@
 """Counts against hand computations and the papers' figures, and docs/models.md against the code and the counts."""
 
+import inspect
 import json
 import math
 import re
@@ -14,9 +15,10 @@ from torch.nn import functional as F
 import roadseg
 from benchmarks.complexity import markdown, mmsegmentation_upernet
 from roadseg.errors import ConfigError, ModelError
+from roadseg.image_size import LARGEST_SIDE_PX, parse_size
 from roadseg.models.backbones import BACKBONES, shapes_of
-from roadseg.models.complexity import ATTENTION_PRODUCTS, LARGEST_SIDE_PX, count_macs, count_parameters, macs_by_part
-from roadseg.models.table import count_models, count_parts, models_text, parse_size, support_table
+from roadseg.models.complexity import ATTENTION_PRODUCTS, count_macs, count_parameters, macs_by_part
+from roadseg.models.table import count_models, count_parts, models_text, support_table
 from roadseg.models.zoo import DECODERS, build_backbone, build_classifier, build_model, why_unfit
 
 ROOT = Path(roadseg.__file__).parents[1]
@@ -144,8 +146,9 @@ def test_the_largest_size_can_be_counted():
     "text", ["512", "0x5", "5x0", "512x", "x512", "512X512", "-1x5", "512x512x3", "65537x1", "٣x٣"]
 )
 def test_a_size_that_is_none_is_named(text):
-    with pytest.raises(ConfigError, match=re.escape(f"size is '{text}'; use HEIGHTxWIDTH in pixels, such as 512x1024")):
-        parse_size(text)
+    message = re.escape(f"--window is '{text}'; use HEIGHTxWIDTH in pixels, such as 512x1024")
+    with pytest.raises(ConfigError, match=message):
+        parse_size(text, "--window")
 
 
 def test_pairs_that_do_not_fit_have_no_counts_but_a_reason():
@@ -246,6 +249,9 @@ def test_the_page_lists_all_options_and_licences():
 
 
 def test_the_pages_examples_work(tmp_path, monkeypatch, capsys):
+    """But the export, of which only the call is checked here: it takes half a minute."""
+    exports, signature = [], inspect.signature(torch.onnx.export)
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: exports.append(signature.bind(*a, **k).arguments))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
     shapes = shapes_of(BACKBONES["twins_svt_small"], 1000, None)
@@ -253,6 +259,8 @@ def test_the_pages_examples_work(tmp_path, monkeypatch, capsys):
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, {})
     assert "tensors from weights/alt_gvt_small.pth" in capsys.readouterr().out
+    (export,) = exports
+    assert export["dynamo"] and export["args"][0].shape[0] > 1 and set(export["dynamic_shapes"][0]) == {0, 2, 3}
     (recipe,) = (yaml.safe_load(block)["model"] for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
     with torch.device("meta"):
         options = recipe.pop("decoder_options")
@@ -260,3 +268,20 @@ def test_the_pages_examples_work(tmp_path, monkeypatch, capsys):
                               backbone_options=recipe["backbone_options"])  # fmt: skip
     assert "blocks.0.1.attn.sr.1.weight" in network.backbone.state_dict()
     assert not hasattr(network.backbone.blocks[3][0].attn, "qkv")  # global, where SVT would be local
+
+
+@pytest.mark.slow
+def test_the_pages_export_takes_other_sizes_and_batches(tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "onnx.export" in block)
+    names = {}
+    exec(block, names)
+    image = torch.rand(1, 3, 97, 130) * 255
+    with torch.inference_mode():
+        expected = names["network"](image).numpy()
+    session = onnxruntime.InferenceSession("network.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    assert abs(found - expected).max() <= 1e-4
