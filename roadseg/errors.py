@@ -37,6 +37,10 @@ class ImageTooLargeError(ImageError):
     """The image has more pixels than allowed."""
 
 
+class ImageSizeError(ImageError):
+    """The model takes images of another size only."""
+
+
 class CorruptImageError(ImageError):
     """The image is truncated or damaged."""
 
@@ -51,6 +55,14 @@ class CheckpointError(RoadsegError):
 
 class ModelFileError(RoadsegError):
     """A model file is missing, not a roadseg model file, or damaged."""
+
+
+class ArtefactError(ModelFileError):
+    """An exported model's folder is missing, damaged, changed, or made for another version."""
+
+
+class MismatchError(RoadsegError):
+    """An exported model does not compute what the model file that it was made of does."""
 
 
 class OutputError(RoadsegError):
@@ -92,6 +104,13 @@ _EXTRA_OF = {
     "pydantic_settings": "serve",
     "prometheus_client": "serve",
     "pycocotools": "serve",
+    "onnx": "export",
+    "onnxscript": "export",
+    "nncf": "export",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "cuda": "tensorrt",
 }
 
 

@@ -10,12 +10,16 @@ import torch
 from PIL import Image
 
 from roadseg import build_model, load_taxonomy
-from roadseg.inference.package import Architecture, ModelHeader, write_model_file
+from roadseg.inference.package import Architecture, ModelFile, ModelHeader, write_model_file
+from tests.inference.exporting import TinyArtefacts, write_tiny_model
 
 FRAME_SIZE = (64, 96)
 
+os.environ["ROADSEG_CACHE"] = "off"  # converting a model file takes long; tests of that give it a folder
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: each with all cores' threads would be far slower
     os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
+    os.environ["ROADSEG_THREADS"] = "1"  # of engines but torch, here and there
     torch.set_num_threads(1)
 
 
@@ -79,3 +83,18 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_model_file(path, header, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int | None, ModelFile]:
+    """The model file of `write_tiny_model` by short side: None, and 64 px."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return {side: write_tiny_model(folder / f"tiny_{side}.safetensors", side) for side in (None, 64)}
+
+
+@pytest.fixture(scope="session")
+def tiny_artefacts(tiny_models: dict[int | None, ModelFile], tmp_path_factory: pytest.TempPathFactory) -> TinyArtefacts:
+    """Artefacts of these by format and short side, made once and never verified; `tests/inference` tests exporting."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return TinyArtefacts(tiny_models, tmp_path_factory.mktemp("artefacts"), shared)

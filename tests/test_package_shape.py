@@ -28,7 +28,11 @@ def modules_after(code: str) -> set[str]:
             {"torch", "lightning", "albumentations", "cv2"},
         ),
         ("import roadseg; roadseg.load_predictor", {"torch", "lightning", "albumentations", "timm"}),
-        ("import roadseg.inference.files, roadseg.inference.package", {"torch", "lightning", "albumentations"}),
+        (
+            "import roadseg.inference.segmenting.run, roadseg.inference.segmenting.prelabels",
+            {"torch", "lightning", "albumentations", "pycocotools"},
+        ),
+        ("import roadseg.inference.package", {"torch", "lightning", "albumentations"}),
         ("import roadseg.inference.torch_engine, roadseg.models.zoo", {"lightning", "albumentations"}),
         (
             "import roadseg.data.synthetic; from roadseg.data import open_frames",

@@ -14,7 +14,12 @@ CAMVID_DRIVE = "0006R0"
 
 
 def frames_at_hand(
-    taxonomy: str, *, scenes: int = 32, size: tuple[int, int] = (384, 640), root: str | Path | None = None
+    taxonomy: str,
+    *,
+    scenes: int = 32,
+    size: tuple[int, int] = (384, 640),
+    root: str | Path | None = None,
+    every_drive: bool = False,
 ) -> MappedFrames:
     """Frames of CamVid, else synthetic scenes.
 
@@ -26,6 +31,7 @@ def frames_at_hand(
         scenes: how many synthetic scenes; their seeds are those of the validation split of `synthetic`.
         size: (H, W) of synthetic scenes in px.
         root: the data root; None is $ROADSEG_DATA if set, else ./data.
+        every_drive: whether to take every frame with the 32 labels, if they are there; recipes train on most.
 
     Returns:
         Frames; `frames.source.name` says which they are.
@@ -35,7 +41,7 @@ def frames_at_hand(
     """
     folder = data_root(root)
     if (folder / "camvid32" / "labels").is_dir():
-        return _fine_frames(taxonomy, root)
+        return open_frames("camvid32", root=root, taxonomy=taxonomy) if every_drive else _fine_frames(taxonomy, root)
     if (folder / "camvid" / "val").is_dir():
         return open_frames("camvid", "val", root=root, taxonomy=taxonomy)
     return open_frames("synthetic", "val", taxonomy=taxonomy, val_frames=scenes, size=size)

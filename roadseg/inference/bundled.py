@@ -43,6 +43,11 @@ def model_path(model: str | Path) -> Path:
     return path
 
 
+def name_to_type(path: Path) -> str:
+    """What a user gives a command for a model file: the name of a bundled model, else the path."""
+    return path.stem if path.parent == WEIGHTS and path.stem in BUNDLED_MODELS else str(path)
+
+
 def _bundled(name: str) -> Path:
     path = WEIGHTS / f"{name}.safetensors"
     if not path.is_file():

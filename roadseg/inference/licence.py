@@ -4,6 +4,7 @@ import logging
 import textwrap
 from threading import Lock
 
+from roadseg.inference.artefact import Artefact
 from roadseg.inference.package import UNSPECIFIED_LICENCE, ModelFile
 
 CODE_LICENCE = "Apache-2.0"
@@ -15,7 +16,7 @@ _told: set[str] = set()
 _telling = Lock()
 
 
-def tell_licence(model: ModelFile) -> None:
+def tell_licence(model: ModelFile | Artefact) -> None:
     """Warn once in a process, through `logging`, under which terms a model's weights may be used.
 
     A warning, because without any setting `logging` writes those, and only those, to standard error: whoever loads the
@@ -26,9 +27,9 @@ def tell_licence(model: ModelFile) -> None:
     if line is None:
         return
     with _telling:
-        if model.digest in _told:
+        if line in _told:  # of a model file and what was exported from it, too
             return
-        _told.add(model.digest)
+        _told.add(line)
     _log.warning("%s", line)
 
 

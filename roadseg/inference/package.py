@@ -151,7 +151,7 @@ def read_model_file(path: str | Path) -> ModelFile:
             f"{path} holds weights but no roadseg header; make a model file with `roadseg package CKPT -o FILE`"
         )
     _refuse_not_finite(tensors, path)
-    return ModelFile(_parse_header(metadata[_KEY], path), tensors, _digest(path), path)
+    return ModelFile(parse_header(metadata[_KEY], path), tensors, file_digest(path), path)
 
 
 def _refuse_not_finite(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
@@ -166,7 +166,7 @@ def _refuse_wrong_kind(path: Path) -> None:
     if not path.exists():
         raise ModelFileError(f"no model file at {path}; make one with `roadseg package CKPT -o FILE`")
     if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; give the .safetensors file itself")
+        raise ModelFileError(f"{path} is a folder, perhaps an exported model; give the .safetensors file itself")
     if path.suffix in _PICKLE_SUFFIXES:
         raise ModelFileError(
             f"{path} is a training checkpoint, which can run code when loaded; turn it into a model file first: "
@@ -174,7 +174,12 @@ def _refuse_wrong_kind(path: Path) -> None:
         )
 
 
-def _parse_header(text: str, path: Path) -> ModelHeader:
+def parse_header(text: str, path: Path) -> ModelHeader:
+    """A header from its JSON.
+
+    Raises:
+        ModelFileError: when it is damaged, or of another format version; the message names `path`.
+    """
     try:
         document = json.loads(text)
         version = document["format_version"]
@@ -244,6 +249,7 @@ def _short_side(value: Any) -> int | None:
     return value
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,10 +20,11 @@ class SegmentationResult:
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the raster that the mask belongs to.
-        mask: (H, W) uint8, class ids of `taxonomy`; 255 in ignore regions.
+        mask: (H, W) uint8, class ids of `taxonomy`; 255 in ignore regions, and where the confidence is too low.
         taxonomy: the classes.
         model_digest: SHA-256 of the model file, in hexadecimal.
-        confidence: (H, W) float32 in 0..1, the probability of the chosen class; None unless asked for.
+        confidence: (H, W) float32 in 0..1, the probability of the chosen class, or its margin over the second (see
+            `roadseg.inference.options.ConfidenceKind`); None unless asked for.
         exif_orientation: the tag of the source file, 1..8 (1: none, or the source was an array).
     """
 
@@ -82,13 +83,18 @@ def encode_png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
     """Write a file through a temporary name, so that a reader or a crash never meets half of it.
+
+    Args:
+        path: the file; folders above it are made.
+        data: its bytes.
+        temporary: a name beside it; by default one of this process.
 
     Raises:
         OutputError: when it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

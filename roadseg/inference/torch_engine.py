@@ -1,7 +1,8 @@
-"""The PyTorch engine: a model file's network, run eagerly."""
+"""The PyTorch engine: a network, run eagerly."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +10,88 @@ import torch
 from torch.nn import functional as F
 
 from roadseg.errors import EngineError, ModelError, ModelFileError
+from roadseg.inference.engines import Output, check_images, thread_count
+from roadseg.inference.float32 import exact_float32
 from roadseg.inference.package import ModelFile
+from roadseg.inference.scale import working_size
 from roadseg.models.segmenter import Segmenter
 from roadseg.models.zoo import build_model, check_options
-
-MAX_ASPECT = 8
-"""Images longer than this times their width are enlarged to the inference scale by their long side."""
+from roadseg.taxonomy import IGNORE_INDEX
 
 
-class TorchEngine:
-    """Runs a model file's network with PyTorch; see `roadseg.inference.engines.Engine`.
+class NetworkRunner:
+    """Runs a network with PyTorch; see `roadseg.inference.engines.Engine`.
+
+    Where `ROADSEG_THREADS` is set, PyTorch gets so many threads on the CPU. It knows one number only: it holds for all
+    that the process does with PyTorch.
+
+    Args:
+        network: (B, 3, h, w) RGB in 0..255, uint8 or float32, to logits (B, C, h, w); on the device.
+        short_side_px: at which it sees images; None for their own size.
+        precision: "f32" or "bf16" (autocast).
+        device: of the network.
+    """
+
+    name = "torch"
+    special_sizes = 0
+
+    def __init__(
+        self, network: Callable[[torch.Tensor], torch.Tensor], short_side_px: int | None, precision: str, device: str
+    ) -> None:
+        self.precision = precision
+        self._device = torch.device(device)
+        self.device = device
+        self._short_side_px = short_side_px
+        self._network = network
+        if (threads := thread_count()) is not None:
+            torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def run(
+        self, images: npt.NDArray[np.uint8], outputs: Collection[Output], *, rescale: bool = True
+    ) -> dict[Output, npt.NDArray[Any]]:
+        """Segment images (B, H, W, 3) uint8 RGB of one size; see `Engine.run`."""
+        check_images(images, outputs)
+        batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device).permute(0, 3, 1, 2)
+        size = (batch.shape[2], batch.shape[3])
+        working = working_size(size, self._short_side_px) if rescale else size
+        if working != size:
+            batch = F.interpolate(batch.float(), working, mode="bilinear", antialias=min(working) < min(size))
+        logits = self._logits(batch)
+        results: dict[Output, torch.Tensor] = {"logits": logits} if "logits" in outputs else {}
+        scores = logits
+        if working != size and ("mask" in outputs or "confidence" in outputs):
+            scores = F.interpolate(logits, size, mode="bilinear")
+        if "mask" in outputs:
+            results["mask"] = scores.argmax(1).to(torch.uint8)
+        if "confidence" in outputs:
+            results["confidence"] = scores.softmax(1).amax(1)
+        _leave_out_not_finite(logits, results)
+        return {name: result.cpu().numpy() for name, result in results.items()}
+
+    def _logits(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.precision == "f32":
+            with exact_float32():
+                return self._network(batch).float()
+        with torch.autocast(self._device.type, torch.bfloat16):
+            return self._network(batch).float()
+
+
+def _leave_out_not_finite(logits: torch.Tensor, results: Mapping[Output, torch.Tensor]) -> None:
+    """A network that gives NaN or infinity has said nothing of an image: 255 and NaN everywhere."""
+    if "mask" not in results and "confidence" not in results:
+        return
+    broken = ~logits.sum((1, 2, 3)).isfinite()  # one such value makes the sum one
+    if not broken.any():
+        return
+    if "mask" in results:
+        results["mask"][broken] = IGNORE_INDEX
+    if "confidence" in results:
+        results["confidence"][broken] = torch.nan
+
+
+class TorchEngine(NetworkRunner):
+    """Runs a model file's network, eagerly.
 
     Args:
         model: the network and its weights.
@@ -30,45 +103,9 @@ class TorchEngine:
         ModelFileError: when the weights do not fit the architecture in the file's header.
     """
 
-    name = "torch"
-
     def __init__(self, model: ModelFile, precision: str, device: str) -> None:
-        self.precision = precision
-        self._device = pick_device(device)
-        self.device = str(self._device)
-        self._short_side_px = model.header.short_side_px
-        self._network = network_of(model).to(self._device)
-
-    @torch.inference_mode()
-    def run(
-        self, images: npt.NDArray[np.uint8], *, confidence: bool
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
-        """Segment images (B, H, W, 3) uint8 RGB of one size; see `Engine.run`."""
-        batch = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self._logits(batch).float()
-        mask = logits.argmax(1).to(torch.uint8).cpu().numpy()
-        if not confidence:
-            return mask, None
-        return mask, logits.softmax(1).amax(1).cpu().numpy()
-
-    def _logits(self, batch: torch.Tensor) -> torch.Tensor:
-        """Logits (B, C, H, W) at the size of `batch` (B, 3, H, W), computed at the model's inference scale."""
-        size = (batch.shape[2], batch.shape[3])
-        working = working_size(size, self._short_side_px)
-        if working == size:
-            return self._network(batch)
-        resized = F.interpolate(batch.float(), working, mode="bilinear", antialias=min(working) < min(size))
-        return F.interpolate(self._network(resized), size, mode="bilinear")
-
-
-def working_size(size: tuple[int, int], short_side_px: int | None) -> tuple[int, int]:
-    """(H, W) at which the network sees an image of (H, W) px: its own, or that with the short side asked for."""
-    if short_side_px is None or min(size) == short_side_px:
-        return size
-    # A sliver would grow without bound: at most so that its long side reaches what an ordinary image's would.
-    scale = min(short_side_px / min(size), max(1.0, MAX_ASPECT * short_side_px / max(size)))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        picked = pick_device(device)
+        super().__init__(network_of(model).to(picked), model.header.short_side_px, precision, str(picked))
 
 
 def pick_device(name: str) -> torch.device:

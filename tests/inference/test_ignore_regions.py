@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 import roadseg
 from roadseg.ignore_regions import IgnoreRegions
 from roadseg.images import decode_image
-from roadseg.inference.files import plan_files, segment_files
+from roadseg.inference.segmenting.pipeline import Pipeline
+from roadseg.inference.segmenting.plan import plan_files
 from roadseg_service.encoding import encode_json, encode_png
 
 HOOD = [[0, 0.75], [1, 0.75], [1, 1], [0.25, 1]]  # neither symmetric to left and right nor to above and below
@@ -109,7 +110,9 @@ def test_files_are_known_by_their_path_below_the_folder_that_was_searched(masked
         Image.fromarray(photo()).save(path)
     jobs = plan_files([tmp_path / "drive"], tmp_path / "out")
     assert {job.name for job in jobs} == {"front_1", "cam/rear_1", "cam/front_1", "rear_1"}
-    assert all(outcome.error is None for outcome in segment_files(masked, jobs))
+    outcomes = []
+    Pipeline(masked).run(((job, None) for job in jobs), outcomes.append)
+    assert len(outcomes) == 4 and all(outcome.error is None for outcome in outcomes)
     whole, region = plain(photo()).mask, covered((40, 56))
     for name, hit in {"front_1": True, "cam/rear_1": True, "cam/front_1": False, "rear_1": False}.items():
         written = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))

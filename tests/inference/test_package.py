@@ -45,7 +45,9 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(ModelFileError, match="is a folder; give the .safetensors file itself"):
+    with pytest.raises(
+        ModelFileError, match="is a folder, perhaps an exported model; give the .safetensors file itself"
+    ):
         read_model_file(tmp_path)
 
 

@@ -1,7 +1,11 @@
 """The predictor against the bare network, and its refusals."""
 
+import hashlib
 import io
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +14,12 @@ from PIL import Image
 from torch.nn import functional as F
 
 import roadseg
-from roadseg.errors import ConfigError, EngineError, ModelFileError, UnsupportedImageError
+from roadseg.errors import ConfigError, EngineError, ImageError, ModelFileError, UnsupportedImageError
+from roadseg.ignore_regions import IgnoreRegions
+from roadseg.inference.options import InferenceOptions
 from roadseg.inference.package import read_model_file, write_model_file
+from roadseg.inference.predictor import Predictor
+from tests.inference.fake_engine import FakeEngine
 from tests.inference.test_package import rewrite
 
 RNG = np.random.default_rng(0)
@@ -143,8 +151,8 @@ def test_bf16_is_used_only_when_asked_for(predictor, model_file):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "tensorrt"}, "no engine 'tensorrt'; known: auto, torch"),
-        ({"precision": "f8"}, "no precision 'f8'; known: auto, f32, bf16"),
+        ({"engine": "tflite"}, "no engine 'tflite'; known: auto, torch, torch-compile, onnx, openvino, tensorrt"),
+        ({"precision": "f8"}, "no precision 'f8'; known: auto, f32, f16, bf16, int8"),
         ({"device": "gpu"}, "no device 'gpu'; known: auto, cpu, cuda, cuda:N"),
         ({"device": "meta"}, "no device 'meta'"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
@@ -158,6 +166,18 @@ def test_unknown_engines_precisions_and_devices_are_named(model_file, options, m
 def test_wrong_arrays_are_refused(predictor):
     with pytest.raises(UnsupportedImageError, match=r"got float32: scale and convert it"):
         predictor(photo().astype(np.float32))
+
+
+def test_of_several_images_the_wrong_one_is_named(predictor):
+    with pytest.raises(UnsupportedImageError, match=r"^image 1 of 3: .*float32"):
+        predictor.batch([photo(), photo().astype(np.float32), photo()])
+    with pytest.raises(ImageError, match=r"^image 0 of 2: "):
+        predictor.batch([b"no image", photo()])
+
+
+def test_a_predictor_says_what_it_is(predictor, model_file):
+    digest = hashlib.sha256(Path(model_file).read_bytes()).hexdigest()
+    assert repr(predictor) == f"<Predictor of model {digest[:12]}, 11 classes of camvid11, in torch f32 on cpu>"
 
 
 def test_weights_that_do_not_fit_are_named(model_file, tmp_path):
@@ -213,3 +233,178 @@ def test_float16_weights_run_in_float32(model_file, tmp_path):
     image = photo()
     small = roadseg.load_predictor(tmp_path / "half.safetensors", device="cpu")(image)
     assert (small.mask == roadseg.load_predictor(model_file, device="cpu")(image).mask).mean() > 0.9
+
+
+def settled(model_file, **options):
+    return roadseg.load_predictor(model_file, device="cpu", options=InferenceOptions(**options))
+
+
+def test_one_window_is_the_whole_image_bit_by_bit(predictor, model_file):
+    image = photo(50, 70)
+    expected = predictor(image, confidence=True)
+    one = settled(model_file, max_pixels=1, window=(64, 96))(image, confidence=True)
+    assert np.array_equal(one.mask, expected.mask) and np.array_equal(one.confidence, expected.confidence)
+
+
+def test_windows_are_the_networks_logits_of_each_blended(predictor, model_file):
+    image = photo(64, 112)
+    result = settled(model_file, max_pixels=1, window=(64, 64), overlap=0)(image, confidence=True)
+    network, parts = bare_network(model_file), []
+    for left in (0, 48):  # 64 px wide; the second ends with the image
+        part = torch.tensor(image[:, left : left + 64]).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            parts.append(network(part)[0].double().numpy())
+    x = np.arange(112)
+    rising = 0.01 + 0.99 * np.sin(np.pi * (x - 48 + 0.5) / 64) ** 2
+    falling = 0.01 + 0.99 * np.sin(np.pi * (x + 0.5) / 64) ** 2
+    share = np.where(x < 48, 0, np.where(x >= 64, 1, rising / (rising + falling)))
+    logits = np.zeros((11, 64, 112))
+    logits[:, :, :64] += (1 - share[:64]) * parts[0]
+    logits[:, :, 48:] += share[48:] * parts[1]
+    assert (result.mask == logits.argmax(0)).mean() > 0.999
+    probabilities = np.exp(logits - logits.max(0))
+    assert np.allclose(result.confidence, 1 / probabilities.sum(0), atol=1e-4)
+    assert not np.array_equal(result.mask, predictor(image).mask), "attention is global: windows are another function"
+
+
+@pytest.mark.parametrize("short_side_px", [None, 64, 150])
+def test_what_is_finished_here_is_what_the_engine_finishes(model_file, tmp_path, monkeypatch, short_side_px):
+    """The three ways of a whole image differ by rounding alone."""
+    path = rewrite(model_file, tmp_path / "a.safetensors", header={"inference": {"short_side_px": short_side_px}})
+    predictor, image = roadseg.load_predictor(path, device="cpu"), photo(100, 130)
+    expected = predictor(image, confidence=True)
+    margin = predictor(image, confidence=True, options=InferenceOptions(confidence_kind="margin"))
+    assert (margin.mask == expected.mask).mean() > 0.9999
+    assert ((margin.confidence >= 0) & (margin.confidence <= expected.confidence + 1e-6)).all()
+    assert (margin.confidence >= 2 * expected.confidence - 1 - 1e-5).all(), "the second class has at most what is left"
+    expected_way = "masks" if short_side_px is None else "logits"
+    assert predictor.plan((100, 130)).way == expected_way
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor.engine, "device", "elsewhere")
+        assert predictor.plan((100, 130)).way == "masks"
+        assert (predictor(image).mask == expected.mask).mean() > 0.9999
+    for name in ("MAX_PLANE_BYTES", "MAX_IMAGE_BYTES"):
+        monkeypatch.setattr(f"roadseg.inference.plan.{name}", 1000)
+    assert predictor.plan((100, 130)).way == ("logits" if short_side_px is None else "views")
+    here = predictor(image, confidence=True)
+    # the image is resized to whole grey levels here
+    assert (here.mask == expected.mask).mean() > (0.9999 if short_side_px is None else 0.98)
+    assert np.abs(here.confidence - expected.confidence).mean() < (1e-6 if short_side_px is None else 0.02)
+
+
+def test_unsure_pixels_are_left_out_and_keep_their_confidence(predictor, model_file):
+    image = photo()
+    full = predictor(image, confidence=True)
+    threshold = float(np.median(full.confidence))
+    options = InferenceOptions(min_confidence=threshold)
+    careful = predictor(image, confidence=True, options=options)
+    unsure = full.confidence < threshold
+    assert 0.3 < unsure.mean() < 0.7
+    assert np.array_equal(careful.mask, np.where(unsure, 255, full.mask)) and careful.mask.dtype == np.uint8
+    assert np.array_equal(careful.confidence, full.confidence)
+    assert sum(careful.areas().values()) == (~unsure).sum()
+    silent = settled(model_file, min_confidence=threshold)(image)
+    assert silent.confidence is None and np.array_equal(silent.mask, careful.mask)
+    assert np.array_equal(predictor(image).mask, full.mask), "options of one call are not those of the next"
+
+
+def test_ignore_regions_count_after_abstaining(model_file):
+    regions = IgnoreRegions([{"polygon": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}])
+    options = InferenceOptions(min_confidence=1.0, confidence_kind="margin")
+    predictor = roadseg.load_predictor(model_file, device="cpu", ignore_regions=regions, options=options)
+    result = predictor(photo(40, 60), confidence=True)
+    assert (result.mask == 255).all()
+    assert (result.confidence[:, :30] == 0).all() and (result.confidence[:, 30:] > 0).any()
+
+
+def faked(model_file, engine, **options):
+    header = replace(read_model_file(model_file).header, taxonomy=roadseg.load_taxonomy("camvid11"))
+    return Predictor(engine, header, "0" * 64, options=InferenceOptions(**options))
+
+
+def test_a_batch_is_run_in_parts_that_fit_and_comes_back_in_order(model_file):
+    engine = FakeEngine(11)
+    predictor = faked(model_file, engine, max_pixels=5 * 40 * 50)
+    images = [photo(40, 50) if i % 3 else photo(20, 30 + i) for i in range(20)]
+    results = predictor.batch(images, confidence=True)
+    assert max(np.prod(shape[:3]) for shape, *_ in engine.calls) <= 5 * 40 * 50
+    assert sorted(shape[0] for shape, *_ in engine.calls if shape[1:3] == (40, 50)) == [3, 5, 5]
+    for image, result in zip(images, results, strict=True):
+        assert np.array_equal(result.mask, engine.logits(image[None])[0].argmax(0)) and result.image is not None
+
+
+def test_only_what_is_needed_is_asked_of_the_engine(model_file):
+    image = photo(40, 50)
+    for options, confidence, outputs in [
+        ({}, False, ("mask",)),
+        ({}, True, ("mask", "confidence")),
+        ({"min_confidence": 0.5}, False, ("mask", "confidence")),
+        ({"confidence_kind": "margin"}, False, ("mask",)),
+        ({"confidence_kind": "margin"}, True, ("logits",)),
+        ({"flip": True}, False, ("logits",)),
+    ]:
+        engine = FakeEngine(11)
+        faked(model_file, engine, **options)(image, confidence=confidence)
+        assert {asked for _, asked, _ in engine.calls} == {outputs}
+
+
+@pytest.mark.parametrize("confidence", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "options", [{}, {"confidence_kind": "margin"}, {"flip": True}, {"max_pixels": 1, "window": (64, 64)}]
+)
+def test_logits_that_are_not_finite_are_refused_and_never_become_class_0(model_file, value, options, confidence):
+    class Broken(FakeEngine):
+        precision = "f16"
+
+        def logits(self, images):
+            logits = super().logits(images)
+            logits[-1, 3, -1, -1] = value
+            return logits
+
+    with pytest.raises(EngineError, match=r"\(f16\) gave logits that are NaN or infinite for an image; use precision"):
+        with np.errstate(invalid="ignore"):
+            faked(model_file, Broken(11), **options)(photo(80, 90), confidence=confidence)
+
+
+def test_answers_that_do_not_fit_the_model_are_refused(model_file):
+    with pytest.raises(EngineError, match=r"engine fake \(f32\) gave class id 1\d where there are 11 classes"):
+        faked(model_file, FakeEngine(20))(photo())
+    with pytest.raises(EngineError, match=r"engine fake gave logits of shape \(1, 20, 60, 90\), not \(1, 11, 60, 90\)"):
+        faked(model_file, FakeEngine(20), flip=True)(photo())
+
+
+def test_options_of_another_type_are_refused(predictor, model_file):
+    for call in (
+        lambda: predictor(photo(), options={"flip": True}),
+        lambda: predictor.plan((4, 4), options={"flip": True}),
+        lambda: roadseg.load_predictor(model_file, device="cpu", options={"flip": True}),
+    ):
+        with pytest.raises(ConfigError, match=r"options is {'flip': True}; give .*InferenceOptions"):
+            call()
+
+
+def test_threads_may_share_a_predictor_of_windows_and_views(model_file):
+    engine = FakeEngine(11)
+    predictor = faked(model_file, engine, max_pixels=1, window=(64, 64), flip=True, min_confidence=0.3)
+    images = [photo(70 + 8 * i, 90) for i in range(6)]
+    expected = [predictor(image, confidence=True) for image in images]
+    with ThreadPoolExecutor(6) as pool:
+        for result, known in zip(pool.map(lambda i: predictor(i, confidence=True), images), expected, strict=True):
+            assert np.array_equal(result.mask, known.mask) and np.array_equal(result.confidence, known.confidence)
+
+
+def test_an_image_twice_as_high_takes_no_more_memory_than_its_own(model_file):
+    engine = FakeEngine(11)
+    predictor = faked(model_file, engine, max_pixels=1, window=(64, 128))
+
+    def peak(height):
+        image = np.zeros((height, 512, 3), np.uint8)
+        tracemalloc.start()
+        predictor(image)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most - height * 512  # the mask
+
+    low, high = peak(400), peak(800)
+    assert low < 8 * 2**20 and high - low < 2**18
