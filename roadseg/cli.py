@@ -7,10 +7,14 @@ from functools import partial
 from importlib import import_module
 
 import roadseg
+from roadseg.bench_commands import add_bench_commands
 from roadseg.data_commands import add_data_commands
 from roadseg.errors import ConfigError, RoadsegError, name_missing_extra
 from roadseg.evaluation_commands import add_evaluation_commands
+from roadseg.export_commands import add_export_command
 from roadseg.inference.bundled import BUNDLED_MODELS, DEFAULT_MODEL
+from roadseg.segment_commands import add_segment_command
+from roadseg.signals import Terminated
 
 TRAINING_COMMANDS = {
     "fit": "train a model from a YAML file",
@@ -27,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, by default those of this process.
 
     Returns:
-        Exit status: 0, 1 when something was refused or failed, 2 on wrong usage, 130 when interrupted.
+        Exit status: 0, 1 when something was refused or failed, 2 on wrong usage, 130 when interrupted, 143 when a
+        command that handles SIGTERM got one.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in TRAINING_COMMANDS:
@@ -54,6 +59,9 @@ def _reporting_errors(what: str, run: Callable[[], int]) -> int:
     except RoadsegError as error:
         print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
         return 1
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return 143  # what shells give for SIGTERM
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130  # what shells give for SIGINT
@@ -77,9 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in TRAINING_COMMANDS.items():  # run before this parser sees them; listed for --help
         commands.add_parser(name, help=summary, add_help=False)
-    for add in (_add_package, _add_segment, _add_models, _add_serve):
+    _add_package(commands)
+    add_segment_command(partial(_command, commands), _add_model_options)
+    for add in (_add_models, _add_serve):
         add(commands)
+    add_export_command(partial(_command, commands))
     add_evaluation_commands(partial(_command, commands))
+    add_bench_commands(partial(_command, commands))
     _add_data(commands)
     return parser
 
@@ -130,26 +142,6 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the bytes")
 
 
-def _add_segment(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _command(
-        commands,
-        "segment",
-        "write the masks of images",
-        "roadseg segment drive/ photo.jpg -o masks --overlay",
-        _segment,
-    )
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, and folders to search through")
-    _add_model_options(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the masks")
-    parser.add_argument("--overlay", action="store_true", help="also write NAME_overlay.png, the mask over the image")
-    parser.add_argument(
-        "--orientation",
-        choices=("displayed", "stored"),
-        default="displayed",
-        help="apply the EXIF orientation, or keep the raster as stored (default: displayed)",
-    )
-
-
 def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(
         commands,
@@ -183,14 +175,19 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
+def _add_model_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help=f"model file (.safetensors), or a bundled model: {', '.join(BUNDLED_MODELS)} (default: {DEFAULT_MODEL})",
+        help="model file (.safetensors), folder of an exported model (roadseg export), or a bundled model: "
+        f"{', '.join(BUNDLED_MODELS)} (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto, which is f32)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="auto, f32 or bf16; an exported model has its own (default: auto, which is f32)",
+    )
     parser.add_argument(
         "--ignore-regions",
         metavar="FILE",
@@ -215,35 +212,16 @@ def _package(args: argparse.Namespace) -> int:
     return 0
 
 
-def _segment(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from roadseg.ignore_regions import load_regions
-    from roadseg.inference.files import plan_files, segment_files
-    from roadseg.inference.predictor import load_predictor
-
-    jobs = plan_files(args.images, args.output, overlay=args.overlay)
-    regions = load_regions(args.ignore_regions) if args.ignore_regions else None
-    predictor = load_predictor(args.model, precision=args.precision, device=args.device, ignore_regions=regions)
-    outcomes = segment_files(predictor, jobs, overlay=args.overlay, orientation=args.orientation)
-    failed = 0
-    for outcome in tqdm(outcomes, total=len(jobs), unit="image", disable=None):
-        if outcome.error is not None:
-            failed += 1
-            tqdm.write(f"error: {outcome.error}", file=sys.stderr)
-    print(f"wrote {len(jobs) - failed} masks to {args.output}" + (f"; {failed} images failed" if failed else ""))
-    return 1 if failed else 0
-
-
 def _models(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from roadseg.image_size import parse_size
     from roadseg.models import table
 
     if args.classes is not None and not args.decoder:
         raise ConfigError(f"--classes is {args.classes}, but backbones alone have no classes; give --decoder too")
     num_classes = table.DEFAULT_CLASSES if args.classes is None else args.classes
-    sizes = list(dict.fromkeys(map(table.parse_size, args.size or []))) or table.DEFAULT_SIZES
+    sizes = list(dict.fromkeys(map(parse_size, args.size or []))) or table.DEFAULT_SIZES
     if args.layers:
         parts = table.count_parts(args.layers, sizes, args.decoder, num_classes)
         print(table.parts_json(parts) if args.json else table.parts_text(parts))

@@ -5,6 +5,7 @@ OpenCV's decoders have returned whatever was in memory.
 """
 
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from roadseg.errors import CorruptImageError, DataError, ImageTooLargeError, UnsupportedImageError
+from roadseg.walking import walk_files
 
 Orientation = Literal["displayed", "stored"]
 """`displayed`: the EXIF orientation is applied; `stored`: the raster as the sensor wrote it."""
@@ -25,7 +27,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 MAX_PIXELS = 178_956_970
 """Largest image decoded unless the caller says otherwise (Pillow's own bound against decompression bombs)."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What is decoded, by Pillow's names."""
+
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -103,7 +107,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
         ImageError: when it is not an image, or its header is damaged.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
     except Exception:  # the careful way finds the words for what is wrong
         data = read_bytes(Path(path))
@@ -145,12 +149,12 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """Image files among the given files and folders; folders are searched through, in sorted order.
 
     Raises:
-        DataError: when a path does not exist, or a folder holds no image.
+        DataError: when a path does not exist, or a folder holds no image or cannot be listed.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            inside = [path / name for name in walk_files(path, IMAGE_SUFFIXES)]
             if not inside:
                 raise DataError(
                     f"{path} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))} in all folders below"
@@ -172,14 +176,15 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        link = f" (a link to {os.readlink(path)})" if os.path.islink(path) else ""
+        raise DataError(f"cannot read {path}{link}: {error.strerror or error}") from error
 
 
 def _open(data: bytes, name: str) -> Image.Image:
     if not data:
         raise CorruptImageError(f"{name} is empty (0 bytes)")
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise _unidentified(data, name) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -1,0 +1,1 @@
+"""Segmenting folders of millions of frames: what to do, doing it, and the record of what was done."""
