@@ -1,12 +1,15 @@
-"""`roadseg eval` and `roadseg compare`: model files against labelled frames."""
+"""`roadseg eval` and `roadseg compare`: models against labelled frames."""
 
 import argparse
 import sys
 from collections.abc import Callable
 
+from roadseg.arguments import name_list, whole_from_0, whole_from_1
 from roadseg.errors import plural
 
 Add = Callable[..., argparse.ArgumentParser]
+
+_MODEL = "model file (.safetensors), folder of an exported model (roadseg export), or the name of a bundled model"
 
 
 def add_evaluation_commands(add: Add) -> None:
@@ -26,10 +29,10 @@ def _add_eval(add: Add) -> None:
         "roadseg eval roadseg-nano -c configs/camvid_mixture.yaml -o scores",
         _eval,
     )
-    parser.add_argument("model", metavar="MODEL", help="model file (.safetensors), or the name of a bundled model")
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
     _add_frames_and_output(parser)
     parser.add_argument(
-        "--worst", type=_count, default=20, metavar="N", help="frames on the sheets of the worst (default: 20)"
+        "--worst", type=whole_from_0, default=20, metavar="N", help="frames on the sheets of the worst (default: 20)"
     )
 
 
@@ -41,17 +44,15 @@ def _add_compare(add: Add) -> None:
         _compare,
     )
     for name in ("a", "b"):
-        parser.add_argument(
-            f"model_{name}", metavar=name.upper(), help="model file (.safetensors), or the name of a bundled model"
-        )
+        parser.add_argument(f"model_{name}", metavar=name.upper(), help=_MODEL)
     _add_frames_and_output(parser)
     parser.add_argument(
-        "--pictures", type=_count, default=8, metavar="N", help="frames that are drawn side by side (default: 8)"
+        "--pictures", type=whole_from_0, default=8, metavar="N", help="frames that are drawn side by side (default: 8)"
     )
     parser.add_argument(
-        "--replicates", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
+        "--replicates", type=whole_from_1, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
-    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=whole_from_0, default=0, metavar="N", help="of the bootstrap (default: 0)")
 
 
 def _add_frames_and_output(parser: argparse.ArgumentParser) -> None:
@@ -60,36 +61,30 @@ def _add_frames_and_output(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", choices=("train", "val", "test"), default="val", help="frames (default: val)")
     parser.add_argument(
-        "--frames", type=_positive, metavar="N", help="only so many frames, spread evenly over the split (default: all)"
+        "--frames",
+        type=whole_from_1,
+        metavar="N",
+        help="only so many frames, spread evenly over the split (default: all)",
     )
     parser.add_argument(
         "--thin-classes",
-        type=_names,
+        type=name_list,
         metavar="NAME,...",
         help="classes whose skeletons are scored (default: lane markings, poles, lamps and signs)",
     )
     parser.add_argument("-o", "--output", metavar="DIR", help="folder for JSON, CSV and pictures (default: none)")
     parser.add_argument("--overwrite", action="store_true", help="replace results in a folder that is not empty")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto, which is f32)")
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _count(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}'; use a whole number of at least {least}")
-    return int(text)
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        help="auto or torch; an exported model has its own (default: auto, see docs/engines.md)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="auto, f32 or bf16; an exported model has its own (default: auto, which is f32)",
+    )
 
 
 def _eval(args: argparse.Namespace) -> int:
@@ -103,7 +98,7 @@ def _eval(args: argparse.Namespace) -> int:
     from roadseg.inference.predictor import load_predictor
 
     folder = check_folder(args.output, args.overwrite) if args.output else None
-    predictor = load_predictor(args.model, precision=args.precision, device=args.device)
+    predictor = load_predictor(args.model, engine=args.engine, precision=args.precision, device=args.device)
     frames = open_scored(args.config, args.split, predictor.taxonomy, args.frames)
     evaluation = evaluate(predictor, frames, args.worst if folder else 0, args.thin_classes)
     model, data = model_facts(args.model, predictor), data_facts(args.config, args.split, frames)
@@ -133,7 +128,9 @@ def _compare(args: argparse.Namespace) -> int:
 
     folder = check_folder(args.output, args.overwrite) if args.output else None
     names = (args.model_a, args.model_b)
-    first, second = (load_predictor(name, precision=args.precision, device=args.device) for name in names)
+    first, second = (
+        load_predictor(name, engine=args.engine, precision=args.precision, device=args.device) for name in names
+    )
     matching_ids(first.taxonomy, second.taxonomy)
     frames = open_scored(args.config, args.split, first.taxonomy, args.frames)
     pair = (first, second)
@@ -154,6 +151,10 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _headline(models: list[dict[str, object]], data: dict[str, object], notes: list[str]) -> str:
-    lines = [f"{m['name']}  sha256 {str(m['digest'])[:12]}  {m['backbone']} + {m['decoder']}" for m in models]
+    lines = [
+        f"{m['name']}  sha256 {str(m['digest'])[:12]}  {m['backbone']} + {m['decoder']}  "
+        f"{m['engine']} {m['precision']} on {m['device']}"
+        for m in models
+    ]
     part = "" if data["frames"] == data["frames_in_split"] else f" of {data['frames_in_split']}"
     return "\n".join([*lines, f"{data['config']}, split {data['split']}: {data['frames']}{part} frames", *notes, ""])

@@ -144,7 +144,7 @@ def test_the_first_frame_of_the_median_size_is_read_and_no_other(monkeypatch):
     monkeypatch.setattr("roadseg.evaluation.cost.network_cost", lambda header, size: (1, 2))
     sizes = {(8, 8): SizeSeen(2, 0), (32, 64): SizeSeen(3, 6), (99, 99): SizeSeen(1, 5)}
     model = Mock(header=None)
-    monkeypatch.setattr("roadseg.evaluation.cost.interleaved_times", lambda runs, repeats: [[1.0]])
+    monkeypatch.setattr("roadseg.evaluation.cost.interleaved_times", lambda runs, repeats, **_: [[1.0]])
     assert measure_costs([model], Frames(), sizes)[0].size == (32, 64)
 
 
