@@ -106,7 +106,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return
-    from benchmarks.machine import describe_machine  # imports torch, which the measured process is to be without
+    from roadseg.benching.machine import describe_machine  # imports torch, which the measured process is to be without
 
     rows = []
     for count in arguments.frames:

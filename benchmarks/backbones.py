@@ -17,8 +17,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import describe_machine
 from benchmarks.measuring import interleaved_medians, peak_mib, print_peak
+from roadseg.benching.machine import describe_machine
 from roadseg.models.zoo import build_backbone
 
 NAMES = ("twins_svt_small", "twins_pcpvt_small")

@@ -31,7 +31,7 @@ import torch
 import yaml
 from PIL import Image
 
-from benchmarks.machine import describe_machine
+from roadseg.benching.machine import describe_machine
 from roadseg.data.root import data_root
 from roadseg.evaluation.evaluate import evaluate
 from roadseg.evaluation.frames import ScoredFrames, open_scored

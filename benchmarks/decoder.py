@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.machine import describe_machine
 from benchmarks.measuring import interleaved_medians, peak_mib, print_peak
+from roadseg.benching.machine import describe_machine
 from roadseg.models.decoders.linear_concat import LinearConcatDecoder
 
 CASES = {

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.machine import describe_machine
 from benchmarks.measuring import interleaved_medians
 from roadseg import build_model, load_taxonomy
+from roadseg.benching.machine import describe_machine
 from roadseg.data.class_table import ClassTable, load_class_table
 from roadseg.data.synthetic import render_scene
 from roadseg.label_sets import LabelSets

@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from benchmarks.machine import describe_machine
 from benchmarks.measuring import interleaved_medians
+from roadseg.benching.machine import describe_machine
 from roadseg.data.class_table import ClassTable, SourceLabel
 from roadseg.data.frames import Frame, FrameTable
 from roadseg.data.labelled import LabelledFrames

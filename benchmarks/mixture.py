@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.machine import describe_machine
+from roadseg.benching.machine import describe_machine
 
 CONFIG = "configs/camvid_mixture.yaml"
 RUNS = {

@@ -27,8 +27,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
 from benchmarks.loading import BATCH, CROP, Repeated, open_frames, write_frames
-from benchmarks.machine import describe_machine
 from benchmarks.training_step import CASES, DEVICE, PRECISION, Case, Loop, make_batch, make_task, synchronise
+from roadseg.benching.machine import describe_machine
 from roadseg.data.crops import choose_window, fit_image, fit_mask
 from roadseg.data.mapped import MappedFrames
 from roadseg.data.sampling import EpochSampler

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import describe_machine
+from roadseg.benching.machine import describe_machine
 from roadseg.data.root import data_root
 from roadseg.taxonomy import load_taxonomy
 

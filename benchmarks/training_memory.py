@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.machine import describe_machine
 from benchmarks.measuring import print_peak
 from benchmarks.training_step import CLIP, DEVICE, LR, PRECISION, make_batch, make_task, parameter_groups, synchronise
+from roadseg.benching.machine import describe_machine
 
 
 class Setting(NamedTuple):

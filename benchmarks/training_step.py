@@ -36,8 +36,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.label_sets import CASES as LABELS
 from benchmarks.label_sets import masks
-from benchmarks.machine import describe_machine
 from roadseg import load_taxonomy
+from roadseg.benching.machine import describe_machine
 from roadseg.callbacks import RampedEMA
 from roadseg.data.class_table import load_class_table
 from roadseg.data.synthetic import render_scene

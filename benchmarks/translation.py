@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import describe_machine
+from roadseg.benching.machine import describe_machine
 from roadseg.models.zoo import build_backbone
 
 BACKBONE = "twins_pcpvt_small"
