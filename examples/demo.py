@@ -78,6 +78,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "demo", help="folder for what is made")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, end_by_signal)
+    # Each model segments a picture or two here: converting it first takes longer, and leaves files in the home folder.
+    os.environ.setdefault("ROADSEG_CACHE", "off")
     try:
         return run(args.image, args.output.resolve())
     except KeyboardInterrupt:
@@ -126,7 +128,7 @@ def use_own(checkpoint: Path, scene: Subject, output: Path) -> None:
     step("Segmenting the same scene with it: a model of two minutes, which knows synthetic scenes and no street")
     image, masks = output / "input" / "scene.png", output / "masks"
     write_whole(image, scene.upload)
-    command("roadseg", "segment", str(image), "--model", str(model), "-o", str(masks))
+    command("roadseg", "segment", str(image), "--model", str(model), "-o", str(masks), "--overwrite")
     mask, taxonomy = np.asarray(Image.open(masks / image.name)), load_taxonomy(SYNTHETIC_TAXONOMY)
     counts = np.bincount(mask.ravel(), minlength=len(taxonomy)) / mask.size
     print(f"scene: {largest({name: float(share) for name, share in zip(taxonomy.names, counts, strict=True)})}")

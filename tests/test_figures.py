@@ -73,6 +73,69 @@ def test_figures_of_the_peer_are_those_on_record_and_said_to_be_of_frames_it_has
         assert f"| {name} | {iou:.3f} | {edges[0]:.3f} | {edges[1]:.3f} |" in card
 
 
+def test_figures_of_engines_are_those_on_record():
+    f32, peer, bf16, int8 = (check["ratio"] for check in record("engines")["checks"])
+    told = f"| {f32:.2f}, {bf16:.2f}; {peer:.2f}; {int8:.2f} times as fast | `benchmarks.engines` |"
+    assert told in (ROOT / "README.md").read_text()
+
+
+def test_figures_of_the_bundled_model_in_other_precisions_are_those_on_record():
+    rows = {row["name"].rpartition(" ")[2]: row for row in record("engines")["rows"] if "nano, OpenVINO" in row["name"]}
+    f32, bf16, int8 = (rows[name]["seconds"]["median_s"] for name in ("f32", "bf16", "int8"))
+    told = (
+        f"| {f32 / int8:.2f}, {f32 / bf16:.2f} times as fast; {rows['bf16']['agreement']:.2%} | `benchmarks.engines` |"
+    )
+    assert told.replace("%", " %") in (ROOT / "README.md").read_text()
+
+
+def test_figures_of_int8_are_those_on_record():
+    found = record("engines")["trained"]["int8"]
+    assert found["int8"]["kept"] == [] and found["int8"]["layers"] == 79 and found["verification"]["frames"] == 33
+    before, after = (found["verification"][name] for name in ("scores_of_model", "scores"))
+    told = f"{before['miou']:.3f} before, {after['miou']:.3f} after"
+    pairs = [(before["boundary_f1"]["2px"], after["boundary_f1"]["2px"])]
+    pairs += [(before["thin_recall"][name], after["thin_recall"][name]) for name in before["thin_recall"]]
+    told += "".join(f"; {old:.3f}, {new:.3f}" for old, new in pairs)
+    assert list(before["thin_recall"]) == ["lane_marking", "pole", "traffic_sign"]
+    assert f"| {told} | `roadseg export`, `benchmarks.engines --int8` |" in (ROOT / "README.md").read_text()
+
+
+def test_figures_of_segmenting_are_those_on_record():
+    text, found = (ROOT / "README.md").read_text(), record("segmenting")
+    small, large = (row["ratio"] for row in found["folder"])
+    assert f"| {small:.2f} of its throughput; {large:.2f} | `benchmarks.segmenting` |" in text
+    nano, twins = (row["outside_share"] for row in found["frame"].values())
+    assert f"| {twins:.1%}; {nano:.1%} | `benchmarks.segmenting` |".replace("%", " %") in text
+
+
+def test_figures_of_memory_and_finishing_are_those_on_record():
+    readme = (ROOT / "README.md").read_text()
+    page = " ".join((ROOT / "docs" / "inference.md").read_text().split())
+    found = record("windows")
+    torch, openvino = (found["peak_mib_above_model"][name]["4320x7680"] for name in ("torch", "openvino"))
+    assert f"| {torch} MiB; {openvino} MiB | `benchmarks.windows` |" in readme
+    assert f"{torch} MiB above the model in torch and {openvino} MiB in OpenVINO" in page
+    for group in ("at_model_scale", "at_own_size"):
+        whole = found[group].pop("whole")["miou"]
+        for name, row in found[group].items():
+            told = f"{name} | {100 * (row['miou'] - whole):+.1f}"
+            assert told in page and f"| {100 * row['agreement']:.1f} % |" in page
+    rows = {(row["engine"], row["size"][0]): row for row in record("finishing")["rows"] if row["confidence"]}
+    ratios = {key: row["seconds"]["masks"] / row["seconds"]["logits"] for key, row in rows.items()}
+    torch, openvino = rows["torch", 1080]["mib"], rows["openvino", 1080]["mib"]
+    told = f"{ratios['torch', 1080]:.2f} times as fast, {torch['logits']} against {torch['masks']} MiB"
+    told += f"; {ratios['openvino', 1080]:.2f}, {openvino['logits']} against {openvino['masks']} MiB"
+    assert f"| {told} | `benchmarks.finishing` |" in readme
+    assert f"frame {ratios['torch', 2160]:.2f} and {ratios['openvino', 2160]:.2f} times" in page
+
+
+def test_figures_of_the_slim_environment_are_those_on_record():
+    found = record("slim_install")
+    assert not found["busy"]
+    onnx, openvino = (f"{row['size_mb']:.0f} MB, {row['first_mask_s']:.2f} s" for row in found["rows"])
+    assert f"| {onnx}; {openvino} | `benchmarks.slim_install` |" in (ROOT / "README.md").read_text()
+
+
 def test_figures_of_training_are_those_on_record():
     readme, text = ((ROOT / name).read_text() for name in ("README.md", "docs/throughput.md"))
     rows = record("training_step")["rows"]

@@ -10,9 +10,11 @@ import uvicorn
 
 from roadseg.errors import ConfigError, EngineError, name_missing_extra
 from roadseg.ignore_regions import load_regions
+from roadseg.inference.artefact import Artefact, read_model
 from roadseg.inference.bundled import model_path
-from roadseg.inference.engines import ENGINES, PRECISIONS
-from roadseg.inference.package import read_model_file
+from roadseg.inference.choices import PRECISIONS
+from roadseg.inference.engines import ENGINES, make_engine
+from roadseg.inference.package import ModelFile
 from roadseg_service.app import create_app
 from roadseg_service.settings import ServiceSettings, load_settings
 
@@ -47,10 +49,10 @@ def run(settings: ServiceSettings) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
     # What is wrong ends the start here; the server would answer 503 for ever.
-    read_model_file(model_path(settings.model))
+    model = read_model(model_path(settings.model))
     if settings.ignore_regions:
         load_regions(settings.ignore_regions)
-    check_engine(settings)
+    check_engine(settings, model)
     listener = listen(settings.host, settings.port)
     print(f"roadseg: serving {settings.model} on {url_of(listener)}", flush=True)
     config = uvicorn.Config(
@@ -64,13 +66,18 @@ def run(settings: ServiceSettings) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def check_engine(settings: ServiceSettings) -> None:
+def check_engine(settings: ServiceSettings, model: ModelFile | Artefact) -> None:
     """Refuse engines, precisions and devices that loading the model would refuse.
 
     The devices that are always there are not tried: that would load the engine's runtime, which takes seconds, before
     the server answers.
 
+    Args:
+        settings: what is asked for.
+        model: what will be served; of an artefact its own runtime says which devices there are, without torch.
+
     Raises:
+        ArtefactError: when an artefact's runtime cannot read it.
         EngineError: when a name is unknown, or the device cannot be used here.
         MissingExtraError: when the packages that could use the device are not installed.
     """
@@ -78,7 +85,11 @@ def check_engine(settings: ServiceSettings) -> None:
         raise EngineError(f"no engine '{settings.engine}'; known: {', '.join(ENGINES)}")
     if settings.precision not in PRECISIONS:
         raise EngineError(f"no precision '{settings.precision}'; known: {', '.join(PRECISIONS)}")
-    if settings.device not in {"auto", "cpu"}:
+    if settings.device in {"auto", "cpu"}:
+        return
+    if isinstance(model, Artefact):
+        make_engine(model, settings.engine, settings.precision, settings.device)
+    else:
         with name_missing_extra("the torch engine"):
             from roadseg.inference.torch_engine import pick_device
         pick_device(settings.device)

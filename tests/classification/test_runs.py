@@ -90,6 +90,7 @@ def test_accumulated_batches_make_the_same_number_of_steps(run):
     assert stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] == 18
 
 
+@pytest.mark.slow
 def test_two_processes_score_like_one_and_share_the_batch(after):
     """15 images on 2 processes: a sampler that pads would count one of them twice."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(roadseg.__file__).parents[1])}

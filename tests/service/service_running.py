@@ -30,6 +30,7 @@ class FakeEngine:
     name = "fake"
     device = "none"
     precision = "exact"
+    special_sizes = 0
 
     def __init__(self):
         self.calls = 0
@@ -39,7 +40,7 @@ class FakeEngine:
         self.failure = None
         self.busy = threading.Lock()
 
-    def run(self, images, *, confidence):
+    def run(self, images, outputs, *, rescale=True):
         assert self.busy.acquire(blocking=False), "two forward passes at once"
         try:
             self.calls += 1
@@ -47,7 +48,8 @@ class FakeEngine:
             assert self.gate.wait(30)
             if self.failure is not None:
                 raise self.failure
-            return mask_of(images), None
+            assert tuple(outputs) == ("mask",), "nothing else is computed"
+            return {"mask": mask_of(images)}
         finally:
             self.busy.release()
 

@@ -21,6 +21,7 @@ import roadseg_service.serve
 from roadseg import cli
 from roadseg.errors import ConfigError, EngineError, ModelFileError
 from roadseg.inference import bundled
+from roadseg.inference.artefact import ArtefactFacts, seal
 from roadseg.inference.package import write_model_file
 from roadseg_service.serve import listen, main, url_of
 
@@ -30,7 +31,7 @@ ROOTS = [str(Path(module.__file__).parent.parent) for module in (roadseg, roadse
 def environment(**settings):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROADSEG_")}
     values = {f"ROADSEG_SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
-    return {**kept, **values, "PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1"}
+    return {**kept, **values, "PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1", "ROADSEG_CACHE": "off"}
 
 
 def start_and_fail(**settings):
@@ -115,8 +116,8 @@ def test_main_raises_what_the_command_line_reports(unloadable_model, taken_port,
 @pytest.mark.parametrize(
     ("setting", "name", "message"),
     [
-        ("engine", "x", "no engine 'x'; known: auto, torch"),
-        ("precision", "f8", "no precision 'f8'; known: auto, f32, bf16"),
+        ("engine", "x", "no engine 'x'; known: auto, torch, torch-compile, onnx, openvino, tensorrt"),
+        ("precision", "f8", "no precision 'f8'; known: auto, f32, f16, bf16, int8"),
         ("device", "gpu", "no device 'gpu'; known: auto, cpu"),
         ("device", "cuda:99", "device 'cuda:99' cannot be used here"),
     ],
@@ -133,16 +134,34 @@ def test_what_no_engine_has_ends_the_start_before_it_listens(unloadable_model, m
 def test_unknown_precision_ends_the_process(unloadable_model):
     ended = start_and_fail(model=unloadable_model, port=0, precision="f8")
     assert ended.returncode == 2
-    assert ended.stderr == "roadseg: error: no precision 'f8'; known: auto, f32, bf16\n"
+    assert ended.stderr == "roadseg: error: no precision 'f8'; known: auto, f32, f16, bf16, int8\n"
     assert ended.stdout == ""
 
 
 def test_checking_the_usual_devices_does_not_load_torch():
     code = (
         "import sys; from roadseg_service import load_settings; from roadseg_service.serve import check_engine; "
-        "[check_engine(load_settings(model='m', device=d)) for d in ('auto', 'cpu')]; assert 'torch' not in sys.modules"
+        "[check_engine(load_settings(model='m', device=d), None) for d in ('auto', 'cpu')]; "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
+
+
+def test_an_artefacts_runtime_says_that_it_has_no_such_device_and_torch_is_not_asked(tmp_path):
+    pytest.importorskip("openvino")
+    folder = tmp_path / "artefact"
+    folder.mkdir()
+    for file in ("model.xml", "model.bin"):  # never read: the device is looked for first
+        (folder / file).write_bytes(b"")
+    seal(folder, ArtefactFacts("openvino", "f32", HEADER, "0" * 64))
+    code = (
+        "import sys; from roadseg_service.serve import main; from roadseg.errors import EngineError\n"
+        f"try: main({str(folder)!r}, '127.0.0.1', 0, device='cuda')\n"
+        "except EngineError as error: print(error)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60, capture_output=True)
+    assert b"device 'cuda' cannot be used here: OpenVINO runs on" in done.stdout
 
 
 def test_address_of_another_machine():
