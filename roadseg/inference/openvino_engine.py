@@ -27,6 +27,9 @@ costs about a second for each size, which a folder of many sizes never earns bac
 Both give the same logits but for the last bits, so which sizes are special never changes while an engine lives.
 """
 
+MANY_SIZES = 4
+"""So many sizes that share a network are worth a warning; the comparison with torch after an export has two of them."""
+
 _CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "int8": "INT8"}
 _IMAGE, _WORKING_SIZE, _NETWORK_IMAGE = "image", "working_size", "network_image"
 _log = logging.getLogger(__name__)
@@ -100,7 +103,7 @@ class OpenVinoEngine:
         self._compiled: dict[_Task, Future[_Compiled]] = {}
         self._lock = threading.Lock()
         self._cloning = threading.Lock()
-        self._told = False
+        self._others: set[tuple[int, int]] = set()
 
     def run(
         self, images: npt.NDArray[np.uint8], outputs: Collection[Output], *, rescale: bool = True
@@ -128,15 +131,20 @@ class OpenVinoEngine:
             if len(self._special) < self.special_sizes:
                 self._special.add((size, working))
                 return True
-            tell, self._told = self.special_sizes > 0 and not self._told, True
-        if tell:
+            self._note(size)
+        return False
+
+    def _note(self, size: tuple[int, int]) -> None:
+        """Warn once when many sizes share the network for all of them."""
+        if not self.special_sizes or size in self._others or len(self._others) == MANY_SIZES:
+            return
+        self._others.add(size)
+        if len(self._others) == MANY_SIZES:
             _log.warning(
-                "images come in more than %d sizes; those after the first %d share one network, which is slower by up "
-                "to two thirds",
-                self.special_sizes,
+                "images come in many sizes: those after the first %d share one network, which is slower by up to two "
+                "thirds",
                 self.special_sizes,
             )
-        return False
 
     def _for(self, task: _Task) -> _Compiled:
         """The network compiled for a task: by the first who asks; who asks for another one does not wait for it."""
