@@ -116,7 +116,7 @@ def _why_finished_here(size: tuple[int, int], working: tuple[int, int], planes: 
         return f"{much}, over {MAX_PLANE_BYTES >> 20}"
     if not accelerated and working != size:
         # Here they are interpolated and decided upon chunk by chunk within a core's cache; runtimes write all planes
-        # to memory first, which took 1.5 to 3 times as long for a whole frame on a CPU (benchmarks/finishing.py).
+        # to memory first: a whole 1920x1080 frame took 1.4 to 2.2 times as long (benchmarks/finishing.py).
         return "on a CPU that is faster than planes of the image's size"
     return ""
 

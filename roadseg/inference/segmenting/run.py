@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -141,9 +141,10 @@ class Run:
                 row = {**name_fields("folder", folder.relative), "error": readable_error(folder.error)}
                 told(Outcome(folder.relative, row, folder.error, frames=0))
             tasks = ((job, record.known(job)) for job in self.plan if isinstance(job, FileJob))
-            self.pipeline.run(tasks, told, partial(self._show_known_sizes, recorded))
+            prepare = cache(partial(self._show_known_sizes, recorded))  # once, whichever of the two is first
+            self.pipeline.run(tasks, told, prepare)
             if self.plan.has_videos:
-                self._show_known_sizes(recorded)
+                prepare()
                 self._videos(record, told, video_frames)
         finally:
             summary.seconds = time.perf_counter() - begun
