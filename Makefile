@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # A process a core, each of which takes a gigabyte or two; files stay whole, for what their tests share.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# A process that dies ends the run: a new one in its place never gets the tests that were its, and the run never ends.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint format serve clean

@@ -104,10 +104,12 @@ def in_openvino(network: nn.Module, images: np.ndarray) -> Run:
     """A network, converted by OpenVINO for images of this shape and run in float32."""
     import openvino
 
+    from roadseg.inference.openvino_core import openvino_core
+
     with warnings.catch_warnings(action="ignore"):  # that sizes are fixed by tracing, which is meant
         converted = openvino.convert_model(network, example_input=torch.from_numpy(images), input=list(images.shape))
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(converted, "CPU", settings).create_infer_request()
+    request = openvino_core().compile_model(converted, "CPU", settings).create_infer_request()
 
     def run() -> Mask:
         request.infer({0: images}, share_inputs=True)

@@ -105,12 +105,11 @@ def _torch_chain(key: CeilingKey, side: int) -> Run:
 
 
 def _openvino_chain(key: CeilingKey, side: int) -> Run:
-    import openvino
-
     from roadseg.benching.openvino_chain import chain_model
+    from roadseg.inference.openvino_core import openvino_core
     from roadseg.inference.openvino_engine import check_precision
 
-    core, device = openvino.Core(), key.device.upper()
+    core, device = openvino_core(), key.device.upper()
     check_precision(core, device, key.precision)  # it would take another precision without a word
     x, weights = chain_operands(side)
     hint = "f32" if key.precision == "int8" else key.precision  # int8 is in the model itself

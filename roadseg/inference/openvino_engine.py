@@ -17,6 +17,7 @@ from openvino import opset13
 from roadseg.errors import ArtefactError, EngineError
 from roadseg.inference.artefact import Artefact
 from roadseg.inference.engines import Output, check_images, size_seen, thread_count
+from roadseg.inference.openvino_core import openvino_core
 
 COMPILED_SIZES = 4
 """For so many sizes of images, the first that come, the network is compiled specially; 0 never does that.
@@ -92,7 +93,7 @@ class OpenVinoEngine:
     ) -> None:
         self.precision = artefact.facts.precision
         self._artefact = artefact
-        self._core = ov.Core()
+        self._core = openvino_core()
         self._device = _pick_device(self._core, device)
         self.device = self._device.lower()
         check_precision(self._core, self._device, self.precision)
@@ -179,7 +180,7 @@ def check_device(device: str, precision: str) -> None:
     Raises:
         EngineError: then.
     """
-    core = ov.Core()
+    core = openvino_core()
     check_precision(core, _pick_device(core, device), precision)
 
 

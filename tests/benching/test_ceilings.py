@@ -92,12 +92,12 @@ def test_what_is_not_written_is_refused_by_name():
 
 
 def test_a_precision_that_openvino_would_replace_is_refused(monkeypatch):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
 
     class Core:
         def get_property(self, device, name):
             return {"OPTIMIZATION_CAPABILITIES": ["FP32", "INT8"], "FULL_DEVICE_NAME": "Old CPU"}[name]
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr("roadseg.inference.openvino_core.openvino_core", Core)
     with pytest.raises(EngineError, match="does not compute in bf16: OpenVINO names FP32, INT8"):
         ceilings.make_chain(CeilingKey("openvino", "bf16", "cpu"), SIDE)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
 
 import onnx
 import onnxruntime
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from roadseg.inference.export.graph import OUTPUTS, WANTS, compose
 from roadseg.inference.export.nodes import Nodes
 from roadseg.inference.export.resizing import add_image, add_working_size
+from roadseg.inference.openvino_core import openvino_core
 from roadseg.inference.scale import working_size
 
 RNG = np.random.default_rng(0)
@@ -46,8 +48,7 @@ def graph_of(nodes, output, kind):
 
 
 def run_in_openvino(model):
-    ov = pytest.importorskip("openvino")
-    core = ov.Core()
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
@@ -236,8 +237,7 @@ def test_an_image_with_one_infinite_logit_has_no_mask_and_its_neighbours_have_th
 @pytest.mark.parametrize("hint", ["f32", "bf16"])
 @pytest.mark.parametrize("static", [False, True])
 def test_openvino_leaves_the_test_for_infinite_logits_in_the_graph(hint, static):
-    ov = pytest.importorskip("openvino")
-    core = ov.Core()
+    core = openvino_core()
     if hint.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and hint != "f32":
         pytest.skip("the processor does not compute in bf16")
     bare, images = bright_images_overflow()

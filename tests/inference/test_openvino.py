@@ -24,11 +24,12 @@ from roadseg.inference.artefact import ArtefactFacts, read_artefact, seal
 from roadseg.inference.export.graph import compose
 from roadseg.inference.export.openvino import convert, save, write_openvino
 from roadseg.inference.export.tokens import flatten_tokens
+from roadseg.inference.openvino_core import openvino_core
 from roadseg.inference.openvino_engine import COMPILED_SIZES, MANY_SIZES, OpenVinoEngine
 from roadseg.inference.torch_engine import TorchEngine
 
 RNG = np.random.default_rng(0)
-HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def pictures(batch, height, width):
@@ -67,7 +68,9 @@ def test_f32_is_f32_on_processors_that_have_bf16_too(engine):
 
 
 def test_layer_norms_are_one_operation_each(engine, artefact):
-    norms = sum(node.get_type_name() == "MVN" for node in ov.Core().read_model(artefact.file("model.xml")).get_ops())
+    norms = sum(
+        node.get_type_name() == "MVN" for node in openvino_core().read_model(artefact.file("model.xml")).get_ops()
+    )
     found = layers(compiled_of(engine))
     assert norms > 10 and found.count("MVN") == norms and "RMS" not in found
 
@@ -169,12 +172,12 @@ def test_a_compilation_that_fails_is_tried_again(artefact):
 
 
 def test_the_facts_are_in_the_network_itself(artefact):
-    network = ov.Core().read_model(artefact.file("model.xml"))
+    network = openvino_core().read_model(artefact.file("model.xml"))
     assert network.get_rt_info("roadseg").astype(str) == '{"made": "by <tests> & \\"others\\""}'
 
 
 def test_weights_are_stored_as_they_are(artefact, tiny_models):
-    nodes = ov.Core().read_model(artefact.file("model.xml")).get_ops()
+    nodes = openvino_core().read_model(artefact.file("model.xml")).get_ops()
     kinds = {out.get_element_type().to_string() for node in nodes for out in node.outputs()}
     assert "f32" in kinds and not kinds & {"f16", "bf16"}
     stored = artefact.file("model.bin").read_bytes()
@@ -201,7 +204,7 @@ def test_bf16_keeps_the_first_and_the_last_steps_in_f32(tiny_models, tiny_artefa
 
 @pytest.mark.parametrize("device", ["gpu", "gpu.1", "npu", "tpu", ""])
 def test_devices_that_are_not_there_are_refused(artefact, device):
-    if device.upper() in ov.Core().available_devices:
+    if device.upper() in openvino_core().available_devices:
         pytest.skip("it is there")
     with pytest.raises(EngineError, match=rf"no device '{device}' for OpenVINO here; there are: auto, .*cpu"):
         OpenVinoEngine(artefact, device)
@@ -219,7 +222,7 @@ def test_a_precision_that_the_processor_lacks_is_refused(artefact, monkeypatch):
         def get_property(self, device, name):
             return {"OPTIMIZATION_CAPABILITIES": ["FP32", "INT8"], "FULL_DEVICE_NAME": "Old CPU"}[name]
 
-    monkeypatch.setattr(ov, "Core", Old)
+    monkeypatch.setattr("roadseg.inference.openvino_engine.openvino_core", Old)
     facts = ArtefactFacts("openvino", "bf16", artefact.header, "0" * 64)
     bf16 = type(artefact)(facts, artefact.digest, artefact.path)
     with pytest.raises(EngineError, match=r"'cpu' \(Old CPU\) does not compute in bf16: OpenVINO names FP32, INT8"):
@@ -254,7 +257,7 @@ def test_the_engine_needs_no_torch(artefact):
 
 
 def values_of(model, *inputs):
-    request = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     request.infer(dict(enumerate(inputs)))
     return request.get_output_tensor(0).data.copy()
 
@@ -290,7 +293,7 @@ def test_a_flattened_norm_projection_and_sum_compute_the_same():
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(gain, "gain")],
     )
-    model = ov.Core().read_model(
+    model = openvino_core().read_model(
         helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
     )
     x = RNG.normal(size=(2, 3, 5, 8)).astype(np.float32)

@@ -26,6 +26,7 @@ from roadseg.inference.export.graph import IMAGE, WORKING_SIZE
 from roadseg.inference.export.openvino import exact_nodes
 from roadseg.inference.export.scoring import Scorer, Scores
 from roadseg.inference.export.verify import VerificationFrames
+from roadseg.inference.openvino_core import openvino_core
 from roadseg.inference.openvino_engine import specialised
 from roadseg.inference.scale import working_size
 
@@ -117,7 +118,7 @@ class _Runner:
 
     def __init__(self, short_side_px: int | None) -> None:
         self._short_side_px = short_side_px
-        self._core = ov.Core()
+        self._core = openvino_core()
 
     def feeds(self, network: ov.Model, image: Images) -> dict[str, npt.NDArray[Any]]:
         feeds: dict[str, npt.NDArray[Any]] = {IMAGE: np.ascontiguousarray(image[None])}

@@ -23,6 +23,7 @@ from roadseg.errors import EngineError
 from roadseg.inference.export.calibration import Calibration
 from roadseg.inference.export.graph import METADATA, NETWORK_IMAGE, build_graph
 from roadseg.inference.export.tokens import flatten_tokens
+from roadseg.inference.openvino_core import openvino_core
 from roadseg.inference.package import ModelFile
 
 _AROUND = {"f32": "f32", "bf16": "bf16", "f16": "f16", "int8": "f32"}
@@ -76,7 +77,7 @@ def write_openvino(
 
 def convert(graph: onnx.ModelProto) -> ov.Model:
     """OpenVINO's network of a graph, rewritten to be fast there; inputs and outputs keep their names."""
-    network = ov.Core().read_model(graph.SerializeToString())
+    network = openvino_core().read_model(graph.SerializeToString())
     flatten_tokens(network)
     return network
 
