@@ -83,10 +83,15 @@ class Progress:
         elif done:
             rate = done / elapsed_s
             left = tqdm.format_interval(max(0, self._total - self.reported) / rate)
-            parts.append(f"{rate:.3g} images/s, {left} left")
+            parts.append(f"{told_rate(rate)}, {left} left")
         parts += [f"{self._skipped} done before"] if self._skipped else []
         parts += [f"{self._failed} failed"] if self._failed else []
         return ", ".join(parts)
+
+
+def told_rate(images_per_s: float) -> str:
+    """A rate in words: three digits, or all before the point."""
+    return f"{images_per_s:.3g} images/s" if images_per_s < 100 else f"{images_per_s:.0f} images/s"
 
 
 def _tell_missing_frames(outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ from roadseg.inference.segmenting.manifest import (
 from roadseg.inference.segmenting.names import name_fields, readable
 from roadseg.inference.segmenting.pipeline import Pipeline
 from roadseg.inference.segmenting.plan import Plan
+from roadseg.inference.segmenting.progress import told_rate
 from roadseg.inference.segmenting.record import Record
 from roadseg.inference.segmenting.told import remove_files, told_files
 from roadseg.inference.segmenting.video import FrameDone, segment_video
@@ -57,7 +58,7 @@ class Summary:
 
     def __str__(self) -> str:
         """One line for people."""
-        rate = f" ({self.written / self.seconds:.3g} images/s)" if self.seconds > 0 and self.written else ""
+        rate = f" ({told_rate(self.written / self.seconds)})" if self.seconds > 0 and self.written else ""
         written = plural(self.written, "mask") if self.written else "no mask"
         line = f"wrote {written} to {readable(str(self.manifest.parent))} in {self.seconds:.1f} s{rate}"
         line += f"; {self.skipped} done before" if self.skipped else ""

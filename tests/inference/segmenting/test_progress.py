@@ -7,7 +7,7 @@ import pytest
 
 from roadseg.errors import DataError
 from roadseg.inference.segmenting.frame import Outcome
-from roadseg.inference.segmenting.progress import Progress
+from roadseg.inference.segmenting.progress import Progress, told_rate
 
 
 class Clock:
@@ -83,3 +83,11 @@ def test_a_video_that_ends_before_its_file_says_is_told(capsys, frames, said, to
         progress.report(Outcome("clip.mp4", row, frames=frames))
     line = f"warning: clip.mp4: {frames} frames could be decoded, the file states {said}; if it is damaged, repair it"
     assert (line in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [(0.3431, "0.343"), (48.0, "48"), (123.4, "123"), (99.96, "100"), (999.9, "1000"), (1234.5, "1234")],
+)
+def test_a_rate_is_told_without_powers_of_ten(rate, words):
+    assert told_rate(rate) == f"{words} images/s"

@@ -250,10 +250,12 @@ def test_names_that_are_no_text_are_segmented_and_resumed(tmp_path, predictor):
 
 
 SCRIPT = """
+import signal
 import sys
 import roadseg.inference.predictor
 from roadseg.cli import main
 from tests.inference.fake_engine import FakeEngine
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit that it is ignored
 roadseg.inference.predictor.make_engine = lambda *arguments: FakeEngine(11)
 sys.exit(main(sys.argv[1:]))
 """
