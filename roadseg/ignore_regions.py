@@ -1,5 +1,7 @@
 """Parts of the image that show the camera's own car or rig: not trained on, not scored, not segmented."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -38,6 +40,11 @@ class IgnoreRegions:
     def __init__(self, regions: Sequence[dict[str, Any]], source: str = "") -> None:
         prefix = f"{source}: " if source else ""
         self._regions = [_checked(f"{prefix}ignore region {i}", region) for i, region in enumerate(regions)]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the regions, in hexadecimal; equal regions have equal ones, in any process."""
+        return hashlib.sha256(json.dumps(self._regions).encode()).hexdigest()
 
     def covered(self, size: tuple[int, int], name: str = "") -> npt.NDArray[np.bool_] | None:
         """Where a frame is ignored.

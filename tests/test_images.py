@@ -112,7 +112,7 @@ def test_animations_are_refused(kind):
     ],
 )
 def test_other_files_are_refused_whatever_their_name(data):
-    with pytest.raises(UnsupportedImageError, match=r"photo.jpg is not a JPEG, PNG or WebP image \(it begins with"):
+    with pytest.raises(UnsupportedImageError, match=r"photo.jpg is not a JPEG, PNG or WebP image: it (is|begins with)"):
         decode_image(data, name="photo.jpg")
 
 
@@ -144,7 +144,7 @@ def test_a_bomb_is_refused_before_it_is_decoded():
 
 def test_a_bomb_beyond_pillows_own_bound_is_refused_the_same_way():
     header = encoded(Image.new("1", (30000, 30000)), "PNG")
-    with pytest.raises(ImageTooLargeError, match="too large"):
+    with pytest.raises(ImageTooLargeError, match="is 30000x30000 = 900000000 pixels; at most 178956970 pixels"):
         decode_image(header)
 
 

@@ -12,7 +12,8 @@ from roadseg.ignore_regions import IgnoreRegions
 from roadseg.images import decode_image
 from roadseg.inference.segmenting.pipeline import Pipeline
 from roadseg.inference.segmenting.plan import plan_files
-from roadseg_service.encoding import encode_json, encode_png
+from roadseg_service.answers.encoding import encode_answer
+from roadseg_service.answers.options import JSON, AnswerOptions
 
 HOOD = [[0, 0.75], [1, 0.75], [1, 1], [0.25, 1]]  # neither symmetric to left and right nor to above and below
 
@@ -97,10 +98,12 @@ def test_the_service_would_answer_without_the_region(masked):
     Image.fromarray(photo()).save(buffer, "PNG")
     image = decode_image(buffer.getvalue())
     result = masked(image, name="front")
-    answer = json.loads(encode_json(image, result, "nano"))
+    answer = json.loads(encode_answer(image, result, "nano", AnswerOptions(media_type=JSON)).body)
     assert {c["name"]: c["area_px"] for c in answer["classes"]} == result.areas()
     assert {c["id"] for c in answer["classes"]} == set(np.unique(result.mask).tolist()) - {255}
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(image, result, "nano")))), result.mask)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(encode_answer(image, result, "nano", AnswerOptions()).body))), result.mask
+    )
 
 
 def test_files_are_known_by_their_path_below_the_folder_that_was_searched(masked, plain, tmp_path):
