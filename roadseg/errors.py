@@ -73,6 +73,56 @@ class EngineError(RoadsegError):
     """An inference engine, device or precision is unknown or unavailable."""
 
 
+class ServiceError(RoadsegError):
+    """A segmentation service refused a request or failed on it; the subclasses say more.
+
+    Args:
+        message: names the service, what was asked of it, its reason and the fix.
+        status: of the answer; None where none came.
+        type: of the problem, without its `urn:roadseg:problem:`; None where the answer was no such problem.
+        detail: the service's own words.
+        instance: of the problem; the service's log repeats it.
+        request_id: under which the service's log has the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        type: str | None = None,
+        detail: str | None = None,
+        instance: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.detail = detail
+        self.instance = instance
+        self.request_id = request_id
+
+
+class ServiceUnreachableError(ServiceError):
+    """No answer came: no connection, or a timeout, after all retries."""
+
+
+class ServiceBusyError(ServiceError):
+    """The service was full, loading, about to stop or too slow, after all retries."""
+
+
+class ServiceAccessError(ServiceError):
+    """The service wants an API key, or another one."""
+
+
+class ServiceImageError(ServiceError, ImageError):
+    """The service does not take this image."""
+
+
+class ServiceAnswerError(ServiceError):
+    """What answered is no segmentation service, or one of another version."""
+
+
 class MissingExtraError(RoadsegError, ImportError):
     """A package is needed that the installed extras do not bring."""
 
@@ -103,7 +153,10 @@ _EXTRA_OF = {
     "python_multipart": "serve",
     "pydantic_settings": "serve",
     "prometheus_client": "serve",
-    "pycocotools": "serve",
+    "opentelemetry.sdk": "tracing",  # FastAPI brings the other half of this namespace
+    "opentelemetry.exporter": "tracing",
+    "pycocotools": "dev",
+    "httpx": "client",
     "onnx": "export",
     "onnxscript": "export",
     "nncf": "export",
@@ -127,8 +180,9 @@ def name_missing_extra(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF or _is_installed(package):  # then a part of it is missing, which no extra brings
+        top, *inner = (error.name or "").split(".")
+        package = next((name for name in (".".join([top, *inner[:1]]), top) if name in _EXTRA_OF), top)
+        if package not in _EXTRA_OF or is_installed(package):  # then a part of it is missing, which no extra brings
             raise
         extra = _EXTRA_OF[package]
         raise MissingExtraError(
@@ -137,7 +191,8 @@ def name_missing_extra(what: str) -> Iterator[None]:
         ) from error
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Whether a package, or a module of one, can be imported; it is not imported for that, packages above it are."""
     try:
         return find_spec(package) is not None
     except (ImportError, ValueError):  # an entry of None in sys.modules hides a package

@@ -53,7 +53,7 @@ def _segment(args: argparse.Namespace) -> int:
     print(summary)
     if left_out := tell_left_out(plan.sources, plan.output, plan.videos_passed_over):
         print(left_out, file=sys.stderr)
-    _write_listings(args, run)
+    _write_listings(args, run, predictor)
     return 1 if summary.failed else 0
 
 
@@ -129,8 +129,7 @@ def _prepared(args: argparse.Namespace, plan: "Plan", predictor: "Predictor") ->
     from roadseg.inference.segmenting.pipeline import Pipeline
     from roadseg.inference.segmenting.run import Run
 
-    workers = args.workers or _default_workers()
-    pipeline = Pipeline(predictor, args.orientation, plan.products, args.batch_size, workers)
+    pipeline = Pipeline(predictor, args.orientation, plan.products, args.batch_size, _workers(args))
     regions = args.ignore_regions
     digest = hashlib.sha256(Path(regions).read_bytes()).hexdigest() if regions else None
     header = make_header(readable(str(args.model)), predictor, args.orientation, digest, plan.sources)
@@ -155,7 +154,7 @@ def _segmented(run: "Run", progress: "Progress") -> "Summary":
         raise type(error)(f"{error}; {how}") from error
 
 
-def _write_listings(args: argparse.Namespace, run: "Run") -> None:
+def _write_listings(args: argparse.Namespace, run: "Run", predictor: "Predictor") -> None:
     if not args.rank and not args.to:
         return
     from roadseg.inference.segmenting.names import readable
@@ -163,7 +162,7 @@ def _write_listings(args: argparse.Namespace, run: "Run") -> None:
     from roadseg.inference.segmenting.prelabels.format import Header
     from roadseg.inference.segmenting.ranking import rank_frames, write_ranking
 
-    predictor, shard = run.pipeline.predictor, run.plan.shard
+    shard = run.plan.shard
     header = Header(predictor.taxonomy, readable(str(args.model)), predictor.digest, args.image_url)
     recorded = run.records()
     try:
@@ -172,8 +171,8 @@ def _write_listings(args: argparse.Namespace, run: "Run") -> None:
             path = write_ranking(rank_frames(frames), run.plan.output, shard)
             print(f"wrote {readable(str(path))}")
         for name in dict.fromkeys(args.to):
-            finished, workers = run.finished(recorded), run.pipeline.workers
-            path = write_prelabels(name, header, finished, run.plan.output, shard=shard, workers=workers)
+            finished = run.finished(recorded)
+            path = write_prelabels(name, header, finished, run.plan.output, shard=shard, workers=_workers(args))
             print(f"wrote {readable(str(path))}")
     finally:
         recorded.close()
@@ -197,5 +196,5 @@ def _options(args: argparse.Namespace) -> "InferenceOptions":
     return InferenceOptions(**{name: value for name, value in given.items() if value is not None})
 
 
-def _default_workers() -> int:
-    return min(8, max(2, os.cpu_count() or 2))
+def _workers(args: argparse.Namespace) -> int:
+    return args.workers or min(8, max(2, os.cpu_count() or 2))

@@ -8,6 +8,7 @@ you trust. Reading and writing need neither torch nor the runtime.
 
 import hashlib
 import json
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class ArtefactFacts:
         unverified: why that was not done; empty where it was.
         versions: of the packages that made it.
         details: what else the format's writer notes, such as the device that a plan was built for. Plain JSON values.
+        model_name: of that model file, for people; empty in artefacts that do not say.
     """
 
     format: str
@@ -56,6 +58,7 @@ class ArtefactFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     unverified: str = ""
+    model_name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -65,6 +68,7 @@ class ArtefactFacts:
             "precision": self.precision,
             "model": json.loads(self.header.to_json()),
             "model_digest": self.model_digest,
+            "model_name": self.model_name,
             "static_size": None if self.static_size is None else list(self.static_size),
             "verification": None if self.verification is None else dict(self.verification),
             "unverified": self.unverified,
@@ -96,6 +100,11 @@ class Artefact:
     def header(self) -> ModelHeader:
         """Of the model file that it was made of."""
         return self.facts.header
+
+    @property
+    def name(self) -> str:
+        """For people: the name of the model file that it was made of, else the folder's."""
+        return self.facts.model_name or os.path.basename(os.path.abspath(self.path))
 
     def file(self, name: str) -> Path:
         """The path of one of its files."""
@@ -207,6 +216,7 @@ def _parse(document: Any, description: Path) -> tuple[ArtefactFacts, Mapping[str
         _plain(document["versions"]),
         _plain(document["details"]),
         _text(document["unverified"]),
+        _text(document.get("model_name", "")),  # older ones do not say
     )
     return facts, _plain(document["files"])
 

@@ -35,7 +35,7 @@ def automatic_engine(model: ModelFile, precision: str, device: str) -> Engine:
         MissingExtraError: when neither engine's packages are installed.
     """
     thread_count()  # refused before anything is converted
-    precision = _checked(model, precision)
+    precision = precision_of(model, precision)
     reason = _why_torch(device)
     if reason is None:
         engine = _tried(model, precision)
@@ -63,7 +63,7 @@ def openvino_engine(model: ModelFile, precision: str, device: str) -> Engine:
         MissingExtraError: when a package is not installed.
     """
     thread_count()
-    precision = _checked(model, precision)
+    precision = precision_of(model, precision)
     with name_missing_extra("the openvino engine"):
         from roadseg.inference.openvino_engine import OpenVinoEngine, check_device
     check_device(device, precision)
@@ -74,7 +74,16 @@ def openvino_engine(model: ModelFile, precision: str, device: str) -> Engine:
     return OpenVinoEngine(artefact, device)
 
 
-def _checked(model: ModelFile, precision: str) -> str:
+def precision_of(model: ModelFile, precision: str) -> str:
+    """The precision that is meant.
+
+    Args:
+        model: the model file, for the message.
+        precision: as of `automatic_engine`.
+
+    Raises:
+        EngineError: when no engine runs a model file in it.
+    """
     precision = "f32" if precision == "auto" else precision
     if precision not in PRECISIONS:
         raise EngineError(

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from roadseg.errors import EngineError, name_missing_extra
+from roadseg.errors import EngineError, is_installed, name_missing_extra
 from roadseg.inference.artefact import Artefact
 from roadseg.inference.bundled import name_to_type
 from roadseg.inference.choices import PRECISIONS
@@ -28,6 +28,15 @@ MODEL_FILE_ENGINES = {
     "torch-compile": "roadseg.inference.compiled_engine:CompiledEngine",
 }
 """Name of an engine -> what makes it, of a model file, a precision and a device. The others run artefacts only."""
+
+_PACKAGES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "torch": "torch",
+    "torch-compile": "torch",
+}
+"""Engine -> the package that runs it."""
 
 ENGINES = ("auto", *dict.fromkeys((*MODEL_FILE_ENGINES, *_ARTEFACT_ENGINES)))
 _TORCH_PRECISIONS = ("f32", "bf16")
@@ -98,12 +107,11 @@ def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device
         ArtefactError: when the runtime cannot read the artefact.
         MissingExtraError: when the engine's packages are not installed.
     """
-    if engine not in ENGINES:
-        raise EngineError(f"no engine '{engine}'; known: {', '.join(ENGINES)}")
-    if precision not in PRECISIONS:
-        raise EngineError(f"no precision '{precision}'; known: {', '.join(PRECISIONS)}")
+    _refuse_choice(model, engine, precision)
     if isinstance(model, Artefact):
-        return _for_artefact(model, engine, precision, device)
+        own = model.facts.format
+        with name_missing_extra(f"the {own} engine"):
+            return _maker(_ARTEFACT_ENGINES[own])(model, device)
     if engine == "auto":
         from roadseg.inference.automatic import automatic_engine
 
@@ -112,23 +120,59 @@ def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device
         from roadseg.inference.automatic import openvino_engine
 
         return openvino_engine(model, precision, device)
-    return _for_model_file(model, engine, precision, device)
+    with name_missing_extra(f"the {engine} engine"):
+        return _maker(MODEL_FILE_ENGINES[engine])(model, "f32" if precision == "auto" else precision, device)
 
 
-def _for_model_file(model: ModelFile, engine: str, precision: str, device: str) -> Engine:
+def check_choice(model: ModelFile | Artefact, engine: str, precision: str) -> None:
+    """Refuse what `make_engine` would refuse on any device; no runtime is loaded for that.
+
+    Args:
+        model: what is to run.
+        engine: as of `make_engine`.
+        precision: as of `make_engine`.
+
+    Raises:
+        EngineError: when a name is unknown, the model cannot run so, or `ROADSEG_THREADS` is no number.
+        MissingExtraError: when the engine's package is not installed.
+    """
+    _refuse_choice(model, engine, precision)
+    thread_count()
+    if isinstance(model, Artefact):
+        engine = model.facts.format
+    elif engine == "auto":
+        engine = "openvino" if is_installed("openvino") else "torch"
+    with name_missing_extra(f"the {engine} engine"):
+        if not is_installed(_PACKAGES[engine]):
+            raise ModuleNotFoundError(name=_PACKAGES[engine])
+
+
+def _refuse_choice(model: ModelFile | Artefact, engine: str, precision: str) -> None:
+    if engine not in ENGINES:
+        raise EngineError(f"no engine '{engine}'; known: {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"no precision '{precision}'; known: {', '.join(PRECISIONS)}")
+    if isinstance(model, Artefact):
+        _refuse_for_artefact(model, engine, precision)
+    elif engine in ("auto", "openvino"):
+        from roadseg.inference.automatic import precision_of
+
+        precision_of(model, precision)
+    else:
+        _refuse_for_model_file(model, engine, precision)
+
+
+def _refuse_for_model_file(model: ModelFile, engine: str, precision: str) -> None:
     if engine not in MODEL_FILE_ENGINES:
         raise EngineError(
             f"engine '{engine}' does not run model files; export it first: `roadseg export {name_to_type(model.path)} "
             f"--format {engine} -o DIR`, and give DIR"
         )
-    precision = "f32" if precision == "auto" else precision
-    if precision not in _TORCH_PRECISIONS:
+    if precision not in ("auto", *_TORCH_PRECISIONS):
         raise EngineError(f"the {engine} engine has no precision '{precision}'; use {' or '.join(_TORCH_PRECISIONS)}")
-    with name_missing_extra(f"the {engine} engine"):
-        return _maker(MODEL_FILE_ENGINES[engine])(model, precision, device)
 
 
-def _for_artefact(artefact: Artefact, engine: str, precision: str, device: str) -> Engine:
+def _refuse_for_artefact(artefact: Artefact, engine: str, precision: str) -> None:
     own = artefact.facts
     if engine not in ("auto", own.format):
         raise EngineError(
@@ -140,8 +184,6 @@ def _for_artefact(artefact: Artefact, engine: str, precision: str, device: str) 
             f"{artefact.path} was exported in {own.precision} and cannot run in {precision}; use precision 'auto', or "
             f"export the model with --precision {precision}"
         )
-    with name_missing_extra(f"the {own.format} engine"):
-        return _maker(_ARTEFACT_ENGINES[own.format])(artefact, device)
 
 
 def _instead(engine: str) -> str:

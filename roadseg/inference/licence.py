@@ -23,7 +23,7 @@ def tell_licence(model: ModelFile | Artefact) -> None:
     weights sees their terms, and what a command prints for other programs stays clean. Nothing is told where the file
     does not say.
     """
-    line = licence_line(model.path.stem, model.header.weights_licence)
+    line = licence_line(model.name, model.header.weights_licence)
     if line is None:
         return
     with _telling:

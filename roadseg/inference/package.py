@@ -99,6 +99,11 @@ class ModelFile:
     digest: str
     path: Path
 
+    @property
+    def name(self) -> str:
+        """For people: the file's, without folder and `.safetensors`."""
+        return self.path.name.removesuffix(".safetensors")
+
 
 def write_model_file(path: str | Path, header: ModelHeader, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     """Write a model file, whole or not at all.
@@ -167,6 +172,8 @@ def _refuse_wrong_kind(path: Path) -> None:
         raise ModelFileError(f"no model file at {path}; make one with `roadseg package CKPT -o FILE`")
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder, perhaps an exported model; give the .safetensors file itself")
+    if not path.is_file():  # to open a pipe would wait for who writes to it, and hold up every thread meanwhile
+        raise ModelFileError(f"{path} is no file but a pipe, socket or device; give a .safetensors file")
     if path.suffix in _PICKLE_SUFFIXES:
         raise ModelFileError(
             f"{path} is a training checkpoint, which can run code when loaded; turn it into a model file first: "

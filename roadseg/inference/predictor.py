@@ -37,6 +37,7 @@ class Predictor:
         ignore_regions: where masks are 255; see `load_predictor`.
         options: how images are segmented unless a call says otherwise; None takes the defaults.
         static_size: (H, W) of the only images that the engine takes; None takes all.
+        name: of the model, for people; empty where it has none.
 
     Raises:
         ConfigError: when options are of another type.
@@ -51,6 +52,7 @@ class Predictor:
         ignore_regions: IgnoreRegions | None = None,
         options: InferenceOptions | None = None,
         static_size: tuple[int, int] | None = None,
+        name: str = "",
     ) -> None:
         self.engine = engine
         self.header = header
@@ -58,6 +60,7 @@ class Predictor:
         self.ignore_regions = ignore_regions
         self.options = _checked(options) or InferenceOptions()
         self.static_size = static_size
+        self.name = name
         if static_size is not None:
             self.plan(static_size)
 
@@ -223,7 +226,7 @@ def load_predictor(
     ready = make_engine(loaded, engine, precision, device)
     tell_licence(loaded)
     static_size = loaded.facts.static_size if isinstance(loaded, Artefact) else None
-    return Predictor(ready, loaded.header, loaded.digest, ignore_regions, options, static_size)
+    return Predictor(ready, loaded.header, loaded.digest, ignore_regions, options, static_size, loaded.name)
 
 
 def _checked(options: InferenceOptions | None) -> InferenceOptions | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,25 @@ def test_an_artefact_may_say_that_it_was_not_verified(folder, facts):
     seal(folder, replace(facts, verification=None, unverified="nobody did"))
     found = read_artefact(folder).facts
     assert found.verification is None and found.unverified == "nobody did"
+
+
+def test_it_goes_by_the_name_of_the_model_that_it_was_made_of_else_by_its_folders(folder, facts):
+    old = folder / "artefact.json"
+    document = json.loads(old.read_text())
+    del document["model_name"]  # as artefacts were written before
+    old.write_text(json.dumps(document))
+    named = folder.rename(folder.with_name("city-v1.2"))
+    assert read_artefact(named).name == read_artefact(f"{named}/").name == "city-v1.2"
+    seal(named, replace(facts, model_name="road.v2"))
+    assert read_artefact(named).name == "road.v2"
+
+
+@pytest.mark.parametrize("part", ["artefact.json", "model.bin"])
+def test_a_pipe_in_a_files_place_is_refused_and_not_waited_for(folder, part):
+    (folder / part).unlink()
+    os.mkfifo(folder / part)
+    with pytest.raises(ArtefactError, match=part):
+        read_artefact(folder)
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin", "artefact.json"])

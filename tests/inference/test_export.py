@@ -98,7 +98,8 @@ def test_an_export_is_verified_and_says_all_about_itself(tiny_models, exported_o
 
 def test_an_export_that_nobody_verified_says_so_and_is_served(tiny_models, exported_once, monkeypatch, tmp_path):
     monkeypatch.setattr("roadseg.inference.export.write.compare_with_torch", None)  # it is not to be called
-    export_model(tiny_models[64], "onnx", "f32", tmp_path / "out", verify=False)
+    artefact = export_model(tiny_models[64], "onnx", "f32", tmp_path / "out", verify=False)
+    assert artefact.name == tiny_models[64].path.stem  # whatever the folder is called
     document = json.loads((tmp_path / "out" / "artefact.json").read_text())
     assert document["verification"] is None and "verify=False" in document["unverified"]
     assert roadseg.load_predictor(tmp_path / "out", device="cpu")(picture(40, 60)).mask.shape == (40, 60)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import struct
 
 import numpy as np
@@ -49,6 +51,17 @@ def test_a_folder_is_refused(tmp_path):
         ModelFileError, match="is a folder, perhaps an exported model; give the .safetensors file itself"
     ):
         read_model_file(tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(ModelFileError, match="pipe.safetensors is no file but a pipe"):
+        read_model_file(tmp_path / "pipe.safetensors")
+
+
+def test_only_the_ending_of_model_files_is_no_part_of_the_name(model_file, tmp_path):
+    for name, expected in (("city-v1.2.safetensors", "city-v1.2"), ("city-v1.2", "city-v1.2")):
+        assert read_model_file(shutil.copy(model_file, tmp_path / name)).name == expected
 
 
 def test_weights_that_are_not_finite_are_never_read(model_file, tmp_path):

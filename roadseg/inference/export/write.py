@@ -91,7 +91,10 @@ def export_model(
         MissingExtraError: when the format's packages are not installed.
     """
     writer, precision = check_target(kind, precision, static_size)
-    facts = ArtefactFacts(kind, precision, model.header, model.digest, static_size, versions=_versions(writer.packages))
+    versions = _versions(writer.packages)
+    facts = ArtefactFacts(
+        kind, precision, model.header, model.digest, static_size, versions=versions, model_name=model.name
+    )
     output = check_output(output)
     with staged(output) as folder, name_missing_extra(f"exporting to {kind}"):
         details = _function(writer)(model, precision, folder, facts.metadata(), static_size=static_size, **options)

@@ -15,7 +15,7 @@ from typing import Any
 
 import roadseg
 from roadseg.errors import DataError, OutputError
-from roadseg.inference.predictor import Predictor
+from roadseg.inference.segmenting.described import Described
 from roadseg.inference.segmenting.locking import lock_file
 from roadseg.inference.segmenting.names import readable
 from roadseg.inference.segmenting.shards import Shard
@@ -37,7 +37,7 @@ def manifest_path(output: Path, shard: Shard | None) -> Path:
 
 
 def make_header(
-    model: str, predictor: Predictor, orientation: str, regions_digest: str | None, sources: Sequence[Path]
+    model: str, predictor: Described, orientation: str, regions_digest: str | None, sources: Sequence[Path]
 ) -> Row:
     """The first row of a manifest.
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Protocol
 
 from roadseg.errors import EngineError, ImageError, OutputError, RoadsegError
 from roadseg.images import Orientation
@@ -44,6 +45,15 @@ _WRONG_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, err
 
 Task = tuple[FileJob, Row | None]
 """What is to be done, and the row of an earlier run that this one continues."""
+
+
+class FilePipeline(Protocol):
+    """What segments image files: a `Pipeline`, or a service."""
+
+    def run(
+        self, tasks: Iterable[Task], report: Callable[[Outcome], None], prepare: Callable[[], None] = lambda: None
+    ) -> None:
+        """See `Pipeline.run`."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +239,7 @@ class _Flow:
             try:
                 row = future.result()
             except Exception as error:
-                if isinstance(error, OutputError) and not _is_of_one_frame(error):
+                if isinstance(error, OutputError) and not is_of_one_frame(error):
                     raise
                 self._failed(job, error)
                 return
@@ -240,6 +250,10 @@ class _Flow:
         self._report(Outcome(job.relative, failed_row(job, told), told))
 
 
-def _is_of_one_frame(error: OutputError) -> bool:
-    """Whether only this frame cannot be written, in contrast to a disk that is full."""
+def is_of_one_frame(error: OutputError) -> bool:
+    """Whether only this frame cannot be written, in contrast to a disk that is full.
+
+    Args:
+        error: that writing it ended with.
+    """
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _WRONG_NAME

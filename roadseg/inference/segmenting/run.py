@@ -27,7 +27,7 @@ from roadseg.inference.segmenting.manifest import (
     told_sources,
 )
 from roadseg.inference.segmenting.names import name_fields, readable
-from roadseg.inference.segmenting.pipeline import Pipeline
+from roadseg.inference.segmenting.pipeline import FilePipeline, Pipeline
 from roadseg.inference.segmenting.plan import Plan
 from roadseg.inference.segmenting.progress import told_rate
 from roadseg.inference.segmenting.record import Record
@@ -72,14 +72,14 @@ class Run:
 
     Attributes:
         plan: what is to be done.
-        pipeline: what does it.
+        pipeline: what does it; a `Pipeline` where there are videos.
         header: the first row of the manifest.
         resume: whether what earlier runs did, with the same model and parameters, is left as it is.
         overwrite: whether what the folder's manifests tell of, of whatever run, is removed and done anew.
     """
 
     plan: Plan
-    pipeline: Pipeline
+    pipeline: FilePipeline
     header: Row
     resume: bool = False
     overwrite: bool = False
@@ -155,9 +155,9 @@ class Run:
 
     def _show_known_sizes(self, recorded: Recorded) -> None:
         """Let the engine meet sizes in the order in which it met them before, so that it treats images alike."""
-        count = self.pipeline.predictor.engine.special_sizes
-        if not self.resume:
+        if not self.resume or not isinstance(self.pipeline, Pipeline):  # a service meets sizes as they come
             return
+        count = self.pipeline.predictor.engine.special_sizes
         for height, width in islice(recorded.first_sizes.get(self.manifest, {}), count):
             with suppress(EngineError, ImageError, MemoryError):  # images of that size will tell
                 self.pipeline.predictor(np.zeros((height, width, 3), np.uint8), confidence=True)
@@ -178,6 +178,7 @@ class Run:
         return Recorded(_manifests(self.plan.output))
 
     def _videos(self, record: Record, told: Told, video_frames: FrameDone) -> None:
+        assert isinstance(self.pipeline, Pipeline), "a service takes no videos"
         for job in self.plan:
             if isinstance(job, VideoJob):
                 told(segment_video(self.pipeline, job, record.known(job), video_frames))

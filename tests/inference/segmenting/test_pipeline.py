@@ -248,6 +248,7 @@ def png_header(width, height):
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(bytes(3 * width))),
+        (b"IEND", b""),
     )
     data = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
     return b"\x89PNG\r\n\x1a\n" + data
@@ -267,7 +268,7 @@ def test_no_file_of_a_folder_ends_the_run_or_is_waited_for(tmp_path, predictor):
     outcomes = run(Pipeline(predictor), [FileJob(tmp_path / "drive" / n, tmp_path / "out" / n, n) for n in names])
     errors = {name: outcome.row["error"] for name, outcome in outcomes.items() if outcome.error}
     assert outcomes["good.png"].row["sha256"] == hashlib.sha256(good.read_bytes()).hexdigest() and len(errors) == 6
-    assert "bomb.png is too large: Image size (900000000 pixels)" in errors["bomb.png"]
+    assert "bomb.png is 30000x30000 = 900000000 pixels; at most" in errors["bomb.png"]
     assert "wide.png is truncated or damaged" in errors["wide.png"]
     assert "gone.jpg (a link to ../archive/gone.jpg): No such file or directory" in errors["gone.jpg"]
     assert "circle.jpg (a link to circle.jpg): Too many levels of symbolic links" in errors["circle.jpg"]
