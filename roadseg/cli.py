@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import roadseg
 from roadseg.bench_commands import add_bench_commands
@@ -15,6 +17,9 @@ from roadseg.export_commands import add_export_command
 from roadseg.inference.bundled import BUNDLED_MODELS, DEFAULT_MODEL
 from roadseg.segment_commands import add_segment_command
 from roadseg.signals import Terminated
+
+_SERVICE = "roadseg_service"
+"""Named by a string: the service imports roadseg, never the reverse."""
 
 TRAINING_COMMANDS = {
     "fit": "train a model from a YAML file",
@@ -37,8 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in TRAINING_COMMANDS:
         return lightning_main(argv)
-    parsed = _parser().parse_args(arguments)
-    return _reporting_errors(f"roadseg {parsed.command}", lambda: parsed.run(parsed))
+
+    def run() -> int:
+        parsed = _parser().parse_args(arguments)
+        return int(parsed.run(parsed))
+
+    return _reporting_errors(" ".join(["roadseg", *arguments[:1]]), run)
 
 
 def lightning_main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +83,32 @@ def _without_worker_traceback(error: RoadsegError) -> str:
     return message.rpartition(marker)[2].strip() if "Original Traceback" in message else message
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """The parser of a command, whose options may wait until they are needed; it tells of misspelt ones itself."""
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, after adding what waited."""
+        if self.fill is not None:
+            fill, self.fill = self.fill, None
+            fill(self)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # else the parser above would tell of it, with its own usage
+            self.error(self._unknown(unknown))
+        return parsed, unknown
+
+    def _unknown(self, arguments: Sequence[str]) -> str:
+        """What is said of arguments that are none; values of misspelt options are not repeated: one may be a key."""
+        options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+        if not options:
+            return f"unrecognised argument '{arguments[0]}'; {self.prog} --help lists what there is"
+        near = get_close_matches(options[0], self._option_string_actions, 1)
+        return f"there is no option {options[0]}; " + (
+            f"did you mean {near[0]}?" if near else f"{self.prog} --help lists all"
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="roadseg",
@@ -82,7 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         "`roadseg` for them.",
     )
     parser.add_argument("--version", action="version", version=f"roadseg {roadseg.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser_class: type[argparse.ArgumentParser] = _CommandParser
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=parser_class)
     for name, summary in TRAINING_COMMANDS.items():  # run before this parser sees them; listed for --help
         commands.add_parser(name, help=summary, add_help=False)
     _add_package(commands)
@@ -169,10 +205,8 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "roadseg serve --port 8000",
         _serve,
     )
-    _add_model_options(parser)
-    parser.set_defaults(model=None)  # the environment may name one
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
+    assert isinstance(parser, _CommandParser)
+    parser.fill = lambda parser: import_module(f"{_SERVICE}.options").add_options(parser)
 
 
 def _add_model_options(parser: argparse._ActionsContainer) -> None:
@@ -237,14 +271,6 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    # Named by an import string: the service imports roadseg, never the reverse.
-    serve = import_module("roadseg_service.serve").main
-    serve(
-        model=args.model,
-        host=args.host,
-        port=args.port,
-        device=args.device,
-        precision=args.precision,
-        ignore_regions=args.ignore_regions,
-    )
+    given = import_module(f"{_SERVICE}.options").values_of(args)
+    import_module(f"{_SERVICE}.serve").main(**{"model": None, "host": None, "port": None, **given})
     return 0

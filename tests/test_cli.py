@@ -67,7 +67,7 @@ def test_version_is_the_packages(capsys):
         (["segment", "a.jpg", "-o", "out", "--batch-size", "0"], "'0'; use a whole number of at least 1"),
         (["segment", "a.jpg", "-o", "out", "--scales", "1;2"], "'1;2'; use numbers with commas between"),
         (["segment", "a.jpg", "-o", "out", "--to", "via"], "invalid choice: 'via'"),
-        (["serve", "--model", "m", "--port", "http"], "invalid int value: 'http'"),
+        (["serve", "--model", "m", "--port", "http"], "argument --port: 'port' is 'http'"),
         (["package", "x.ckpt"], "arguments are required: -o/--output"),
         (["models", "--layers", "a", "--backbone", "b"], "not allowed with argument --layers"),
     ],

@@ -1,4 +1,4 @@
-"""The one file in a multipart form.
+"""The file, or the files, in a multipart form.
 
 Starlette's own form parser puts files over 1 MiB on disk, which fails in a container without a writable /tmp; here the
 body is in memory already, and bounded.
@@ -6,16 +6,25 @@ body is in memory already, and bounded.
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from roadseg_service.problems import INVALID_UPLOAD, ProblemError
+from roadseg_service.text import shortened
 
 FIELD = "file"
 _MAX_PARTS = 16
 _EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*[0-9*]*\s*=", re.IGNORECASE)
 _HINT = f"send one image in field '{FIELD}'; with curl: -F {FIELD}=@photo.jpg"
+
+_PLAIN = frozenset((b"", b"binary", b"8bit", b"7bit"))
+"""Transfer encodings that leave the bytes as they are."""
+
+MANY_FIELD = "files"
+_MANY_HINT = f"send images in fields '{MANY_FIELD}'; with curl: -F {MANY_FIELD}=@a.jpg -F {MANY_FIELD}=@b.jpg"
+_UTF8_FILE_NAME = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,18 @@ class _Part:
         return parse_options_header(self.headers.get(b"content-disposition"))[1]
 
 
+class _TooManyPartsError(Exception):
+    """Ends the parsing of a form: each of its parts takes memory and time, however small it is."""
+
+
 class _Collector:
     """Receives the parser's events and keeps the parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, hint: str) -> None:
         self.parts: list[_Part] = []
         self.complete = False
+        self._most = most
+        self._hint = hint
         self._name = b""
         self._value = b""
 
@@ -89,8 +104,8 @@ class _Collector:
         )
 
     def _on_part_begin(self) -> None:
-        if len(self.parts) == _MAX_PARTS:
-            raise _invalid(f"the form has more than {_MAX_PARTS} fields; {_HINT}")
+        if len(self.parts) == self._most:
+            raise _TooManyPartsError
         self.parts.append(_Part())
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -100,8 +115,16 @@ class _Collector:
         self._value += data[start:end]
 
     def _on_header_end(self) -> None:
-        self.parts[-1].headers[self._name.lower()] = self._value
+        name, value = self._name.lower(), self._value
         self._name = self._value = b""
+        if name in self.parts[-1].headers:  # which of them counts would be a guess
+            raise _invalid(f"a field of the form has two headers '{_text(name)}'; let the HTTP client write them")
+        if name == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN:
+            raise _invalid(
+                f"a field of the form has Content-Transfer-Encoding '{_text(value)}', which is not decoded (RFC 7578 "
+                f"gave it up); send the file's bytes as they are: {self._hint}"
+            )
+        self.parts[-1].headers[name] = value
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self.parts[-1].chunks.append(data[start:end])
@@ -120,14 +143,65 @@ def file_in_form(body: bytes, content: FormContent) -> bytes:
     Raises:
         ProblemError: invalid-upload, when the form is malformed, or holds anything but one file in field `file`.
     """
-    collector = _Collector()
+    return _the_file(_parts(body, content, _MAX_PARTS, "", _HINT))
+
+
+@dataclass(frozen=True)
+class FormFile:
+    """One file of a form.
+
+    Attributes:
+        name: as the client gave it, which may be anything; empty where it gave none.
+        data: the file's bytes.
+    """
+
+    name: str
+    data: bytes
+
+
+def files_in_form(body: bytes, content: FormContent, most: int) -> list[FormFile]:
+    """The files in a form, in order.
+
+    Args:
+        body: the request's body.
+        content: what its Content-Type says.
+        most: files that it may hold.
+
+    Raises:
+        ProblemError: invalid-upload, when the form is malformed, holds no file or too many, or anything else beside.
+    """
+    parts = _parts(body, content, most, f", but a batch has at most {most} files (max_batch_files)", _MANY_HINT)
+    if not parts:
+        raise _invalid(f"the form has no fields; {_MANY_HINT}")
+    for part in parts:
+        name = _text(part.disposition.get(b"name", b""))
+        if name not in {MANY_FIELD, FIELD}:
+            raise _invalid(
+                f"the form has a field '{name}', which is none of '{MANY_FIELD}' and '{FIELD}'; {_MANY_HINT}"
+            )
+        if not part.is_file:
+            raise _invalid(f"a field '{name}' holds text, not a file (with curl, an '@' goes before the path)")
+    return [FormFile(_file_name(part), b"".join(part.chunks)) for part in parts]
+
+
+def _file_name(part: _Part) -> str:
+    extended = _UTF8_FILE_NAME.search(part.headers.get(b"content-disposition", b""))
+    name = unquote_to_bytes(extended[1]) if extended else part.disposition.get(b"filename", b"")
+    return name.decode("utf-8", "replace")
+
+
+def _parts(body: bytes, content: FormContent, most: int, bound: str, hint: str) -> list[_Part]:
+    collector = _Collector(most, hint)
     try:
         collector.parser(content.boundary).write(body)
+    except _TooManyPartsError as error:
+        fields = 1 + body.count(b"\r\n--%b\r\n" % content.boundary)
+        raise _invalid(f"the form has {fields} fields{bound}; {hint}") from error
     except FormParserError as error:
-        raise _invalid(f"the multipart body is malformed ({error}); {_HINT}") from error
+        raise _invalid(f"the multipart body is malformed ({error}); {hint}") from error
     if not collector.complete:
         raise _invalid("the multipart body ends before its closing boundary; it was cut off or its boundary is wrong")
-    return _the_file(collector.parts)
+    return collector.parts
 
 
 def _the_file(parts: list[_Part]) -> bytes:
@@ -156,7 +230,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _text(name: bytes) -> str:
-    return name[:80].decode("utf-8", "replace")
+    return shortened(name.decode("utf-8", "replace"))
 
 
 def _invalid(detail: str) -> ProblemError:

@@ -1,8 +1,14 @@
 """Choosing an answer's media type from the Accept header (RFC 9110, section 12.5.1)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
+
+from starlette.datastructures import Headers
+
+from roadseg_service.problems import NOT_ACCEPTABLE, ProblemError
+from roadseg_service.text import shortened
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_RANGE = re.compile(rf"({_TOKEN})/({_TOKEN})")
@@ -70,3 +76,31 @@ def _parse(element: str) -> MediaRange | None:
     if found is None or (found[1] == "*" and found[2] != "*"):
         return None
     return MediaRange(found[1], found[2], quality)
+
+
+def negotiate(
+    headers: Headers, offered: Sequence[str], because: str = "", elsewhere: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """The media type of the answer to a request.
+
+    Args:
+        headers: of the request.
+        offered: media types, the preferred one first.
+        because: why it is only these, if anything but the resource itself decides it.
+        elsewhere: further media types, and the parameter that they are had with.
+
+    Raises:
+        ProblemError: not-acceptable.
+    """
+    accept = ", ".join(headers.getlist("accept"))
+    media_type = choose_media_type(accept, offered)
+    if media_type is None:
+        fix = "accept " + ("one of these" if len(offered) > 1 else "that")
+        if elsewhere and (other := choose_media_type(accept, list(elsewhere))):
+            fix += f", or ask for {other} with {elsewhere[other]}"
+        raise ProblemError(
+            NOT_ACCEPTABLE,
+            f"Accept is '{shortened(accept, 200)}', but the answer{because} can only be {' or '.join(offered)}; {fix}",
+            {"Vary": "Accept"},
+        )
+    return media_type

@@ -5,9 +5,18 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from roadseg_service.model_slot import ModelSlot
+from roadseg.inference.predictor import Predictor
+from roadseg_service.access.key_file import KeyFile
+from roadseg_service.connections import Connections
+from roadseg_service.lifecycle import Lifecycle
+from roadseg_service.models.loading import ModelLoader
+from roadseg_service.models.slot import ModelSlot
+from roadseg_service.observing.metrics import Metrics
 from roadseg_service.pipeline import Pipeline
 from roadseg_service.settings import ServiceSettings
+
+THREAD_PREFIX = "roadseg-"
+"""Of the names of the service's threads."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +27,30 @@ class Service:
         settings: what it runs with.
         model: the place of the model.
         pipeline: what takes images through it.
+        lifecycle: whether it takes new work.
+        loader: what fills the model's place.
+        metrics: what is counted.
+        connections: those of its server.
+        key_file: the API keys; None where none are asked for.
     """
 
     settings: ServiceSettings
     model: ModelSlot
     pipeline: Pipeline
+    lifecycle: Lifecycle
+    loader: ModelLoader
+    metrics: Metrics
+    connections: Connections
+    key_file: KeyFile | None = None
+
+    def predictor(self) -> Predictor:
+        """What new work is segmented with.
+
+        Raises:
+            ProblemError: draining, or model-not-ready.
+        """
+        self.lifecycle.check()
+        return self.model.get().predictor
 
 
 def service_of(request: Request) -> Service:

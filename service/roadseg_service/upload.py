@@ -1,13 +1,12 @@
 """Reading an upload: the body of a request, and the image in it."""
 
-import asyncio
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from roadseg.errors import CorruptImageError, ImageError, ImageTooLargeError, UnsupportedImageError
-from roadseg.images import DecodedImage, Orientation, decode_image
+from roadseg.images import DecodedImage, Orientation, decode_inspected, inspect_image
 from roadseg_service.form import FIELD, FormContent, file_in_form
 from roadseg_service.problems import (
     CORRUPT_IMAGE,
@@ -15,12 +14,15 @@ from roadseg_service.problems import (
     INVALID_UPLOAD,
     UNSUPPORTED_CONTENT_TYPE,
     UNSUPPORTED_IMAGE,
-    UPLOAD_TIMEOUT,
     ProblemError,
 )
+from roadseg_service.scheduling.admission import Ticket
+from roadseg_service.settings import BYTES_PER_PIXEL
 
 FORM = "multipart/form-data"
 RAW = "application/octet-stream"
+
+_NAME = "the uploaded image"
 
 _KIND_OF = {
     UnsupportedImageError: UNSUPPORTED_IMAGE,
@@ -63,15 +65,29 @@ class UploadFormat:
             "-H 'Content-Type: image/jpeg' --data-binary @photo.jpg"
         )
 
-    def decode(self, body: bytes, orientation: Orientation, max_pixels: int) -> DecodedImage:
+    def decode(
+        self, body: bytes, ticket: Ticket, orientation: Orientation, max_pixels: int, max_side_px: int
+    ) -> DecodedImage:
         """Decode the image in a body; for a worker thread.
 
+        Args:
+            body: the request's.
+            ticket: what the decoded image takes is counted here before it is decoded.
+            orientation: which raster to give.
+            max_pixels: largest width x height.
+            max_side_px: longest side.
+
         Raises:
-            ProblemError: invalid-upload, unsupported-image, image-too-large or corrupt-image.
+            ProblemError: invalid-upload, unsupported-image, image-too-large or corrupt-image; queue-full, where memory
+                is short.
         """
         data = self._image_in(body)
         try:
-            return decode_image(data, orientation=orientation, max_pixels=max_pixels, name="the uploaded image")
+            encoded = inspect_image(data, name=_NAME)
+            encoded.refuse_large(max_pixels, max_side_px, _NAME)
+            # Settings leave room for one image of so many bytes a pixel; a large WebP takes more for a moment.
+            ticket.hold(min(encoded.decoding_bytes, BYTES_PER_PIXEL * max_pixels))
+            return decode_inspected(encoded, orientation=orientation, name=_NAME)
         except ImageError as error:
             raise ProblemError(_KIND_OF.get(type(error), CORRUPT_IMAGE), str(error)) from error
 
@@ -81,22 +97,19 @@ class UploadFormat:
         return body if self.form is None else file_in_form(body, self.form)
 
 
-async def read_body(request: Request, timeout_s: float) -> bytes:
-    """Read the whole body, which `BodyLimit` keeps within bounds.
+async def read_body(request: Request, ticket: Ticket) -> bytes:
+    """Read the whole body, which `BodyLimit` keeps within bounds; what is here of it is counted on the ticket.
 
     Raises:
-        ProblemError: upload-timeout, or body-too-large from `BodyLimit`.
+        ProblemError: queue-full where memory is short; upload-timeout or body-too-large from `BodyLimit`.
         ClientDisconnect: when the client goes away meanwhile.
     """
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await request.body()
-    except TimeoutError as error:
-        raise ProblemError(
-            UPLOAD_TIMEOUT,
-            f"the body did not arrive within {timeout_s:g} s; send it faster, or a smaller one",
-            {"Connection": "close"},  # the rest may still come, and would be taken for the next request
-        ) from error
+    chunks = []
+    async for chunk in request.stream():
+        ticket.hold(len(chunk))
+        chunks.append(chunk)
+    ticket.whole()
+    return b"".join(chunks)
 
 
 def _unsupported(detail: str) -> ProblemError:

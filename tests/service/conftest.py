@@ -1,6 +1,7 @@
 """Fixtures of the service tests."""
 
 import pytest
+from page_driving import chromium, page_service, tab, visit  # noqa: F401  fixtures
 from service_running import running
 
 

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-import uvicorn
 from service_corpus import NUM_CLASSES, mask_of
 
 from roadseg.inference.package import Architecture, ModelHeader
 from roadseg.inference.predictor import Predictor
 from roadseg.taxonomy import RoadClass, Taxonomy
 from roadseg_service import ServiceSettings, create_app
-from roadseg_service.serve import listen, url_of
+from roadseg_service.serve import listen, make_server, url_of
+from roadseg_service.server import DrainingServer
 
 DIGEST = "ab" * 32
 
@@ -62,10 +62,15 @@ class Running:
     engine: FakeEngine
     app: object
     port: int
+    server: DrainingServer
 
     @property
     def pipeline(self):
         return self.app.state.service.pipeline
+
+    @property
+    def admission(self):
+        return self.pipeline.admission
 
 
 def eventually(condition, what):
@@ -77,12 +82,14 @@ def eventually(condition, what):
 
 
 @contextmanager
-def running(load=None, *, wait_until_ready=True, **settings):
+def running(load=None, *, open_model=None, tracing=None, wait_until_ready=True, **settings):
     engine = FakeEngine()
     values = {"model": "/models/fake-nano.safetensors", "max_body_bytes": 2_000_000, "max_pixels": 1_000_000}
-    app = create_app(ServiceSettings(**{**values, **settings}), load or (lambda: Predictor(engine, HEADER, DIGEST)))
+    values |= {"graceful_shutdown_s": 1}
+    chosen = ServiceSettings(**{**values, **settings})
+    app = create_app(chosen, load or (lambda: Predictor(engine, HEADER, DIGEST)), open_model, tracing)
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+    server = make_server(app, chosen, lifespan="on")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     url, port = url_of(listener), listener.getsockname()[1]
     thread.start()
@@ -90,7 +97,9 @@ def running(load=None, *, wait_until_ready=True, **settings):
         with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             if wait_until_ready:
                 eventually(lambda: client.get("/readyz").status_code == 200, "the model")
-            yield Running(client, engine, app, port)
+                engine.calls = 0  # the pass that warmed it up was one
+                engine.entered.clear()
+            yield Running(client, engine, app, port, server)
     finally:
         engine.gate.set()
         server.should_exit = True

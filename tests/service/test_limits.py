@@ -66,3 +66,72 @@ def test_other_lengths_are_left_to_counting(length):
 
 def test_what_is_not_http_passes():
     assert serve(1, [b"abc"], [(b"content-length", b"3")], kind="lifespan") == ([], b"abc")
+
+
+async def _trickle(chunks, timeout_s, pause_s):
+    """What a request body comes to that arrives in so many pieces, with pauses."""
+    left = list(chunks)
+
+    async def receive():
+        await asyncio.sleep(pause_s)
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        await asyncio.sleep(2 * timeout_s)  # working on it is not receiving it
+        await receive()
+
+    left.append(b"")
+    scope = {"type": "http", "headers": [(b"transfer-encoding", b"chunked")], "method": "POST", "path": "/"}
+    await BodyLimit(app, 100, timeout_s)(scope, receive, None)
+
+
+def test_a_body_that_trickles_is_refused_by_its_whole_time():
+    with pytest.raises(ProblemError, match=r"within 0\.1 s") as caught:
+        asyncio.run(_trickle([b"x"] * 20, 0.1, 0.02))
+    assert caught.value.kind.status == 408
+    assert caught.value.headers == {"Connection": "close"}
+
+
+def test_once_the_body_is_here_time_is_not_its_matter():
+    with pytest.raises(IndexError):  # all that there was is read
+        asyncio.run(_trickle([b"x"], 0.1, 0.02))
+
+
+async def _refuse(headers, status, *, asks):
+    sent = []
+
+    async def app(scope, receive, send):
+        if asks:
+            await receive()
+        await send({"type": "http.response.start", "status": status, "headers": [(b"Connection", b"close")]})
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "headers": headers, "method": "POST", "path": "/"}
+    await BodyLimit(app, 100)(scope, receive, send)
+    return (b"connection", b"close") in [(name.lower(), value) for name, value in sent[0]["headers"]]
+
+
+EXPECTING = [(b"content-length", b"9"), (b"expect", b"100-Continue")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "asks", "closes"),
+    [
+        pytest.param([], 503, False, True, id="no-body"),
+        pytest.param([(b"content-length", b"0")], 503, False, True, id="empty-body"),
+        pytest.param([(b"content-length", b"9")], 503, False, False, id="body-still-comes"),
+        pytest.param([(b"transfer-encoding", b"chunked")], 503, False, False, id="chunked-body-still-comes"),
+        pytest.param([(b"content-length", b"9")], 408, True, True, id="too-slow"),
+        pytest.param(EXPECTING, 429, False, True, id="waits-for-leave"),
+        pytest.param(EXPECTING, 429, True, False, id="has-leave"),
+    ],
+)
+def test_a_connection_is_closed_after_a_refusal_only_where_no_body_comes_behind_it(headers, status, asks, closes):
+    assert asyncio.run(_refuse(headers, status, asks=asks)) == closes

@@ -17,13 +17,22 @@ def test_the_model_and_its_classes(client):
     assert model["name"] == "fake-nano"
     assert model["digest"] == DIGEST
     assert (model["taxonomy"]["name"], model["taxonomy"]["version"]) == ("five", 3)
-    assert model["taxonomy"]["classes"][2] == {"id": 2, "name": "class_2", "colour": [20, 40, 60]}
+    assert model["taxonomy"]["classes"][2] == {
+        "id": 2,
+        "name": "class_2",
+        "colour": [20, 40, 60],
+        "group": "other",
+        "left_right": None,
+        "refines": None,
+    }
+    assert model["taxonomy"]["family"] is None
     assert len(model["taxonomy"]["classes"]) == 5
     assert model["weights_licence"] == "CC0-1.0"
     assert (model["engine"], model["device"], model["precision"]) == ("fake", "none", "exact")
     assert model["limits"] == {
         "max_body_bytes": 2_000_000,
         "max_pixels": 1_000_000,
+        "max_side_px": 16_383,
         "formats": ["image/jpeg", "image/png", "image/webp"],
     }
 
@@ -69,7 +78,8 @@ def test_a_failure_that_quotes_an_odd_value_is_told():
 
 
 def test_unexpected_error_is_a_problem_without_internals(caplog):
-    with running(lambda: object()) as service:  # no predictor at all: whatever touches it fails
+    with running() as service:
+        service.app.state.service.model._models = (object(), None)  # no model at all: whatever touches it fails
         response = service.client.get("/v1/models")
         problem = assert_problem(response, 500, None, "unexpected error", "log")
         assert "attribute" not in response.text
@@ -77,3 +87,17 @@ def test_unexpected_error_is_a_problem_without_internals(caplog):
         assert service.client.get("/livez").status_code == 200
     assert problem["instance"] in caplog.text
     assert "AttributeError" in caplog.text
+
+
+def test_nothing_loads_or_has_changed(client):
+    answer = client.get("/v1/models").json()
+    assert [model["role"] for model in answer["models"]] == ["active"]
+    assert answer["loading"] is None
+    last = answer["last_attempt"]
+    assert (last["trigger"], last["model"], last["outcome"]) == ("start", "fake-nano", "succeeded")
+    assert last["seconds"] >= 0
+
+
+def test_without_a_file_of_keys_nobody_changes_the_model(client):
+    answer = client.post("/v1/models", json={"model": "roadseg-nano"})
+    assert_problem(answer, 403, "admin-only", "no file of API keys")

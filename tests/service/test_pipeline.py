@@ -38,7 +38,7 @@ def test_twelve_clients_get_their_own_answers(service):
     with ThreadPoolExecutor(12) as clients:
         assert all(clients.map(ask, range(12)))
     assert service.engine.calls == 36  # and never two at once, which the engine checks
-    assert service.pipeline.admitted == 0
+    assert service.admission.accepted == 0
 
 
 def test_alive_while_the_network_is_busy(service):
@@ -80,7 +80,7 @@ def test_memory_running_out_in_decoding_is_a_problem(service, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("roadseg_service.upload.decode_image", decode)
+        patch.setattr("roadseg_service.upload.decode_inspected", decode)
         response = service.client.post("/segment", content=png())
     assert_problem(response, 503, "out-of-memory", "decoding the image")
     assert mask_in(service.client.post("/segment", content=png())).shape == (24, 40)
@@ -91,37 +91,15 @@ def test_full_queue():
         service.engine.gate.clear()
         url = f"{service.client.base_url}/segment"
         held = [others.submit(httpx.post, url, content=png(), timeout=60, trust_env=False) for _ in range(2)]
-        eventually(lambda: service.pipeline.admitted == 2, "two requests")
+        eventually(lambda: service.admission.accepted == 2, "two requests")
         response = service.client.post("/segment", content=png())
         assert_problem(response, 429, "queue-full", "2 requests", "try again")
         assert int(response.headers["Retry-After"]) > 0
         service.engine.gate.set()
         for request in held:
             assert (mask_in(request.result()) == mask_of(scene())).all()
-        eventually(lambda: service.pipeline.admitted == 0, "the places")
+        eventually(lambda: service.admission.accepted == 0, "the places")
         assert mask_in(service.client.post("/segment", content=png())).shape == (24, 40)
-
-
-def test_pixels_of_few_images_are_held_at_once(monkeypatch):
-    from roadseg_service import upload
-
-    decoded = []
-    original = upload.decode_image
-
-    def decode(*arguments, **options):
-        decoded.append(1)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr("roadseg_service.upload.decode_image", decode)
-    with running(max_decoded=2, codec_threads=4) as service, ThreadPoolExecutor(6) as others:
-        service.engine.gate.clear()
-        url = f"{service.client.base_url}/segment"
-        held = [others.submit(httpx.post, url, content=png(), timeout=60, trust_env=False) for _ in range(6)]
-        eventually(lambda: service.pipeline.admitted == 6 and len(decoded) == 2, "the uploads")
-        assert service.client.get("/livez").status_code == 200
-        assert len(decoded) == 2
-        service.engine.gate.set()
-        assert all((mask_in(request.result()) == mask_of(scene())).all() for request in held)
 
 
 def test_work_of_a_client_that_left_is_dropped(service):
@@ -132,10 +110,12 @@ def test_work_of_a_client_that_left_is_dropped(service):
         assert service.engine.entered.wait(30)
         leaving = socket.create_connection(("127.0.0.1", service.port))
         body = png(scene(50, 50))
-        leaving.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        eventually(lambda: service.pipeline.admitted == 2, "the second request")
+        leaving.sendall(
+            b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        eventually(lambda: service.admission.accepted == 2, "the second request")
         leaving.close()
-        eventually(lambda: service.pipeline.admitted == 1, "its end")
+        eventually(lambda: service.admission.accepted == 1, "its end")
         service.engine.gate.set()
         assert (mask_in(first.result()) == mask_of(scene())).all()
     assert mask_in(service.client.post("/segment", content=png())).shape == (24, 40)
@@ -144,24 +124,26 @@ def test_work_of_a_client_that_left_is_dropped(service):
 
 def test_client_that_leaves_while_uploading_frees_its_place(service):
     leaving = socket.create_connection(("127.0.0.1", service.port))
-    leaving.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstart")
-    eventually(lambda: service.pipeline.admitted == 1, "the request")
+    leaving.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nstart")
+    eventually(lambda: service.admission.held_bytes == 5, "the request")
+    assert service.admission.accepted == 0
     leaving.close()
-    eventually(lambda: service.pipeline.admitted == 0, "its end")
+    eventually(lambda: service.admission.tickets == 0, "its end")
+    assert service.admission.held_bytes == 0
     assert service.engine.calls == 0
 
 
 def test_upload_that_never_ends():
     with running(upload_timeout_s=0.2) as service:
         with socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
-            slow.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstart")
+            slow.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nstart")
             answer = b""
             while chunk := slow.recv(65536):  # until the server closes the connection
                 answer += chunk
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408 ")
         assert "within 0.2 s" in json.loads(body)["detail"]
-        assert service.pipeline.admitted == 0
+        assert service.admission.accepted == 0
 
 
 def test_model_name_that_no_header_can_hold():

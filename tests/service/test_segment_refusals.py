@@ -51,9 +51,19 @@ def test_zero_byte_file(client):
     assert_problem(response, 422, "invalid-upload", "'file' is empty (0 bytes)")
 
 
-@pytest.mark.parametrize("data", [HTML, SVG, b"\x00", b"photo.jpg", b"PK\x03\x04" + bytes(100), encode(scene(), "GIF")])
-def test_not_an_image_whatever_its_name(client, data):
-    fragments = ("not a JPEG, PNG or WebP image", repr(data[:8]), "convert it")
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (HTML, "it is an HTML page"),
+        (SVG, "it is an SVG drawing"),
+        (b"PK\x03\x04" + bytes(100), "it is a ZIP archive"),
+        (encode(scene(), "GIF"), "image: it is a GIF image; convert it to one of these"),
+        (b"\x00", "it begins with the bytes 00, which"),
+        (b"photo.jpg", "it begins with the bytes 70 68 6f 74 6f 2e 6a 70, which"),
+    ],
+)
+def test_not_an_image_whatever_its_name(client, data, found):
+    fragments = ("not a JPEG, PNG or WebP image", found, "convert it")
     assert_problem(form(client, {"file": ("a.jpg", data, "image/jpeg")}), 415, "unsupported-image", *fragments)
     assert_problem(post(client, data, headers={"Content-Type": "image/svg+xml"}), 415, "unsupported-image", *fragments)
 
@@ -123,7 +133,7 @@ def test_body_at_the_bound_is_read(client):
 
 
 def test_declared_length_alone_is_enough_for_a_refusal(service):
-    answer = exchange(service.port, b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
+    answer = exchange(service.port, b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"99999999999 bytes" in answer
 
@@ -133,21 +143,21 @@ def test_declared_length_alone_is_enough_for_a_refusal(service):
 
 def test_content_length_shorter_than_the_body(service):
     data = png(scene(60, 80))
-    head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data) // 2}\r\n\r\n".encode()
+    head = f"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data) // 2}\r\n\r\n".encode()
     answer = exchange(service.port, head + data)
     assert answer.startswith(b"HTTP/1.1 422 ")
     assert b"corrupt-image" in answer
 
 
 def test_content_length_longer_than_the_body(service):
-    head = b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    head = b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
     assert exchange(service.port, head + png(), finish=True) == b""  # there is nobody left to answer
     assert mask_in(post(service.client, png())).shape == (24, 40)
 
 
 @pytest.mark.parametrize("length", [b"-1", b"abc", b"1e3"])
 def test_content_length_that_is_no_number(service, length):
-    head = b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n"
+    head = b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + length + b"\r\n\r\n"
     assert exchange(service.port, head + png()).startswith(b"HTTP/1.1 400 ")
 
 
@@ -175,7 +185,7 @@ def test_field_beside_the_file(client):
 
 def test_very_many_fields(client):
     response = form(client, [(f"f{i}", (None, b"x")) for i in range(100)])
-    assert_problem(response, 422, "invalid-upload", "more than 16 fields")
+    assert_problem(response, 422, "invalid-upload", "the form has 100 fields; send one image")
 
 
 def test_text_in_place_of_a_file(client):
@@ -253,9 +263,123 @@ def test_wrong_orientation(client):
     assert [error["parameter"] for error in problem["errors"]] == ["orientation"]
 
 
+NUMBERS = {"opacity": {"render": "overlay"}, "tolerance_px": {"geometry": "polygons"}, "min_confidence": {}}
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "NaN", "inf", "-inf", "-0.01", "1000", "", "abc", "0,5", "50%", "0x1", "1e999"]
+)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_out_of_range(client, name, value):
+    response = post(client, png(), params={**NUMBERS[name], name: value})
+    bounds = "0 to 100" if name == "tolerance_px" else "0 to 1"
+    detail = f"query parameter {name} is '{value}'; use a number from {bounds}"
+    problem = assert_problem(response, 422, "invalid-parameter", detail)
+    assert problem["detail"] == detail
+    assert [error["parameter"] for error in problem["errors"]] == [name]
+
+
+@pytest.mark.parametrize("name", ["render", "geometry", "confidence", "orientation"])
+@pytest.mark.parametrize("value", ["", " ", "TRUE", "True", "1", "yes", "RLE", "Overlay", "mask,overlay", "null"])
+def test_words_that_are_none_of_the_choices(client, name, value):
+    problem = assert_problem(
+        post(client, png(), params={name: value}), 422, "invalid-parameter", f"{name} is '{value}'"
+    )
+    assert f"{name} is '{value}'; use " in problem["detail"]
+    assert "alue error" not in problem["detail"] and "nput should" not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "fragment"),
+    [
+        ("class_9", "there is no class 'class_9'"),
+        ("class_1,road", "there is no class 'road'"),
+        ("Class_1", "there is no class 'Class_1'"),
+        ("5", "there is no class '5'"),
+        ("-1", "there is no class '-1'"),
+        ("01", "there is no class '01'"),
+        ("1.0", "there is no class '1.0'"),
+        ("255", "there is no class '255'"),
+        ("", "a class between the commas is missing"),
+        (",", "a class between the commas is missing"),
+        ("1,,2", "a class between the commas is missing"),
+        ("1;2", "there is no class '1;2'"),
+        ("x" * 5000, "there is no class 'xxx"),
+        ("\x00", "there is no class"),
+    ],
+)
+def test_unknown_classes_are_told_the_known_ones(client, classes, fragment):
+    response = post(client, png(), params={"classes": classes})
+    known = "0 class_0, 1 class_1, 2 class_2, 3 class_3, 4 class_4"
+    problem = assert_problem(response, 422, "invalid-parameter", "query parameter classes is", fragment, known)
+    assert len(problem["detail"]) < 600
+
+
+@pytest.mark.parametrize(
+    ("params", "named", "fix"),
+    [
+        ({"tolerance_px": "2"}, "tolerance_px is '2'", "add"),
+        ({"tolerance_px": "2", "geometry": "rle"}, "tolerance_px is '2'", "geometry=polygons"),
+        ({"opacity": "0.5"}, "opacity is '0.5'", "render=overlay"),
+        ({"opacity": "0.5", "render": "mask"}, "opacity is '0.5'", "render=overlay"),
+        ({"render": "overlay", "geometry": "rle"}, "geometry is 'rle'", "without render=overlay"),
+        ({"render": "overlay", "confidence": "true"}, "confidence is 'true'", "without render=overlay"),
+    ],
+)
+def test_parameters_without_effect_beside_the_others(client, params, named, fix):
+    assert_problem(post(client, png(), params=params), 422, "invalid-parameter", named, fix)
+
+
+def test_each_fault_is_told_at_once(client):
+    params = {"opacity": "2", "min_confidence": "nan", "geometry": "points", "colour": "red"}
+    problem = assert_problem(post(client, png(), params=params), 422, "invalid-parameter")
+    assert {error["parameter"] for error in problem["errors"]} == set(params)
+
+
+def test_faults_of_every_kind_are_told_in_one_answer(client):
+    """Repeated, out of range, unknown, an unknown class, and without effect: nothing is left for a second round."""
+    params = {
+        "orientation": ["stored", "stored"],
+        "opacity": "2",
+        "tolerance_px": "3",
+        "clases": "1",
+        "classes": "road",
+        "confidence": "yes",
+    }
+    problem = assert_problem(post(client, png(), params=params), 422, "invalid-parameter")
+    details = {}
+    for error in problem["errors"]:
+        details.setdefault(error["parameter"], []).append(error["detail"])
+    assert {name: len(said) for name, said in details.items()} == {**dict.fromkeys(params, 1), "opacity": 2}
+    assert details["clases"] == ["there is no query parameter 'clases'; did you mean 'classes'?"]
+    assert details["confidence"] == ["query parameter confidence is 'yes'; use true or false"]
+    assert details["opacity"][0] == "query parameter opacity is '2'; use a number from 0 to 1"
+    assert details["opacity"][1].endswith("no effect without render=overlay; add it")
+    assert problem["detail"] == "; ".join(error["detail"] for error in problem["errors"])
+
+
+def test_of_what_depends_on_a_wrong_parameter_nothing_is_said(client):
+    params = {"render": "overly", "opacity": "0.5", "geometry": "polygon", "tolerance_px": "1"}
+    problem = assert_problem(post(client, png(), params=params), 422, "invalid-parameter")
+    assert [error["parameter"] for error in problem["errors"]] == ["render", "geometry"]
+
+
+def test_thousands_of_unknown_parameters_are_not_all_told(client):
+    query = "&".join(f"x{i}" for i in range(5000))
+    problem = assert_problem(client.post(f"/segment?opacity=9&{query}", content=png()), 422, "invalid-parameter")
+    assert len(problem["errors"]) <= 32
+    assert problem["errors"][0]["parameter"] == "opacity"
+
+
+@pytest.mark.parametrize("name", ["classes", "min_confidence", "render", "opacity", "geometry", "confidence"])
+def test_any_parameter_that_is_repeated(client, name):
+    response = post(client, png(), params={name: ["1", "1"]})
+    assert_problem(response, 422, "invalid-parameter", f"'{name}' is given 2 times; give it once")
+
+
 def test_unknown_query_parameter(client):
     response = post(client, png(), params={"orientaton": "stored"})
-    assert_problem(response, 422, "invalid-parameter", "no query parameter 'orientaton'")
+    assert_problem(response, 422, "invalid-parameter", "no query parameter 'orientaton'; did you mean 'orientation'?")
 
 
 @pytest.mark.parametrize("values", [["stored", "displayed"], ["stored", "stored"], ["stored", "", "stored"]])
@@ -268,7 +392,9 @@ def test_repeated_query_parameter(client, values):
 
 def test_repeated_unknown_query_parameter_is_unknown(client):
     response = post(client, png(), params={"x": ["1", "2"]})
-    assert_problem(response, 422, "invalid-parameter", "no query parameter 'x'")
+    known = "known: orientation, render, opacity, geometry, tolerance_px, classes, min_confidence, confidence"
+    problem = assert_problem(response, 422, "invalid-parameter", f"no query parameter 'x'; {known}")
+    assert len(problem["errors"]) == 1
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
@@ -280,6 +406,6 @@ def test_other_methods(client, method):
         assert_problem(response, 405, None, f"does not take {method}", "use POST")
 
 
-@pytest.mark.parametrize("path", ["/", "/segment/", "/segmnt", "/..%2fetc/passwd"])
+@pytest.mark.parametrize("path", ["/segment/", "/segmnt", "/..%2fetc/passwd"])
 def test_unknown_path(client, path):
     assert_problem(client.post(path, content=png()), 404, None, "nothing at", "/openapi.json")

@@ -1,0 +1,1 @@
+"""Who may ask for what: keys, origins of web pages, host names, and how often."""

@@ -1,0 +1,1 @@
+"""Answers: what a request asks for, and a segmentation encoded as that."""
