@@ -29,6 +29,7 @@ from typing import NoReturn
 import cv2
 import numpy as np
 import numpy.typing as npt
+from demo_page import photograph_page
 from PIL import Image
 
 from roadseg.data.synthetic import SYNTHETIC_TAXONOMY, render_scene
@@ -117,6 +118,7 @@ def serve_bundled(subjects: list[Subject], output: Path) -> None:
             answer = json.loads(post(url, subject.upload, "application/json"))
             print(f"{subject.name}: {largest({c['name']: c['share'] for c in answer['classes']})}")
             write_picture(output / f"{subject.name}.png", subject.pixels, mask, header.taxonomy)
+        print(photograph_page(url, subjects[-1].upload, output / "page.png"))
 
 
 def use_own(checkpoint: Path, scene: Subject, output: Path) -> None:

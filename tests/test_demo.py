@@ -57,6 +57,7 @@ def untrained(demo, monkeypatch, model_file, tmp_path):
     monkeypatch.setattr(roadseg.inference.bundled, "WEIGHTS", weights)
     monkeypatch.setattr(demo, "train", lambda output: output / "last.ckpt")
     monkeypatch.setattr(demo, "command", run_here)
+    monkeypatch.setattr(demo, "photograph_page", lambda url, upload, picture: f"the page of {len(upload)} bytes")
     return demo
 
 
@@ -155,13 +156,14 @@ def use_service(demo, monkeypatch, url):
     monkeypatch.setattr(demo, "served", served)
 
 
-def test_the_photos_own_bytes_are_posted_past_any_proxy(untrained, monkeypatch, tmp_path):
+def test_the_photos_own_bytes_are_posted_past_any_proxy(untrained, monkeypatch, tmp_path, capsys):
     photo = write_photo(tmp_path / "drive.jpg")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with fake_service(segment_nothing) as (url, bodies):
         use_service(untrained, monkeypatch, url)
         assert run(untrained, monkeypatch, "--output", tmp_path / "out", "--image", photo) == 0
     assert bodies[2:] == [photo.read_bytes()] * 2
+    assert f"the page of {photo.stat().st_size} bytes\n" in capsys.readouterr().out, "the user's photo, not the scene"
 
 
 @pytest.mark.parametrize(
