@@ -149,3 +149,22 @@ def test_figures_of_training_are_those_on_record():
     profile = record("profile_training")
     assert f"consumes {profile['step']['samples_per_s']:.0f} samples a second" in text
     assert f"processes deliver {profile['loader']['loader_samples_per_s']:.0f};" in text
+
+
+def test_figures_of_the_service_are_those_on_record():
+    readme = (ROOT / "README.md").read_text()
+    ratios = record("service_throughput")["ratios"]
+    told = f"{ratios['loop']:.2f}; {ratios['litserve']:.2f} of the throughput, {ratios['litserve_p99']:.2f} of the p99"
+    assert f"| {told} | `benchmarks.service.throughput` |" in readme
+    found = record("service_overload")
+    overload, memory = found["overload"], found["resident_mib"]
+    statuses = overload["statuses"]
+    assert set(statuses) == {"200", "429"} and not overload["lost"] and "none" not in overload["retry_after"]
+    told = (
+        f"{statuses['200']} answered, p99 {overload['p99_s']:.2f} s; {statuses['429']} told when to come back; none "
+        f"lost; {memory['highest_in_first_half']:.0f}, then {memory['highest_in_second_half']:.0f} MiB"
+    )
+    assert f"| {told} | `benchmarks.service.overload` |" in readme
+    start = record("service_cold_start")
+    told = f"{start['ready_s']:.2f} s, {start['ready_mib']:.0f} MiB; {start['after_a_frame_mib']:.0f} MiB"
+    assert f"| {told} | `benchmarks.service.cold_start` |" in readme
