@@ -17,13 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.segmenting import SCENES, jpeg
-from benchmarks.service.servers import resident_mib, run_clients, serving_ours
-from benchmarks.service.throughput import CLIENTS, SIZE
-from roadseg.benching.loading import export_for_times
+from benchmarks.service.servers import SIZE, prepare, resident_mib, run_clients, serving_ours
+from benchmarks.service.throughput import CLIENTS
 from roadseg.benching.machine import describe_machine, is_busy
-from roadseg.inference.bundled import DEFAULT_MODEL, model_path
-from roadseg.inference.package import read_model_file
+from roadseg.inference.bundled import DEFAULT_MODEL
 
 FACTOR = 5
 CONNECTIONS = 256
@@ -57,12 +54,7 @@ class MemoryLog:
 def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
     """What happens at the capacity, and at five times the capacity."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        artefact, files = folder / "artefact", folder / "drive"
-        export_for_times(read_model_file(model_path(DEFAULT_MODEL)), "openvino", "f32", artefact)
-        files.mkdir()
-        for seed in range(SCENES):
-            (files / f"{seed:03d}.jpg").write_bytes(jpeg(seed, SIZE))
+        artefact, files = prepare(Path(name))
         with serving_ours(artefact, "--deadline-s", str(DEADLINE_S)) as (url, process):
             capacity = run_clients(url, files, "--clients", str(CLIENTS), "--seconds", str(capacity_seconds))
             before = resident_mib(process)

@@ -13,8 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.segmenting import SCENES, jpeg
+from roadseg.benching.loading import export_for_times
+from roadseg.inference.bundled import DEFAULT_MODEL, model_path
+from roadseg.inference.package import read_model_file
+
+SIZE = (360, 480)
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0
+
+
+def prepare(folder: Path) -> tuple[Path, Path]:
+    """The bundled model, exported for OpenVINO in float32, and a folder of JPEGs to send."""
+    artefact, files = folder / "artefact", folder / "drive"
+    export_for_times(read_model_file(model_path(DEFAULT_MODEL)), "openvino", "f32", artefact)
+    files.mkdir()
+    for seed in range(SCENES):
+        (files / f"{seed:03d}.jpg").write_bytes(jpeg(seed, SIZE))
+    return artefact, files
 
 
 def free_port() -> int:

@@ -22,14 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.segmenting import SCENES, jpeg
-from benchmarks.service.servers import ROOT, run_clients, serving_litserve, serving_ours
-from roadseg.benching.loading import export_for_times
+from benchmarks.service.servers import ROOT, SIZE, prepare, run_clients, serving_litserve, serving_ours
 from roadseg.benching.machine import describe_machine, is_busy
-from roadseg.inference.bundled import DEFAULT_MODEL, model_path
-from roadseg.inference.package import read_model_file
+from roadseg.inference.bundled import DEFAULT_MODEL
 
-SIZE = (360, 480)
 CLIENTS = 16
 LITSERVE_WORKERS = (1, 2)
 
@@ -80,12 +76,7 @@ def medians(taken: list[dict[str, Any]]) -> dict[str, float]:
 def measure(rounds: int, seconds: float, litserve: Path | None) -> dict[str, Any]:
     """All rounds, in turn."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        artefact, files = folder / "artefact", folder / "drive"
-        export_for_times(read_model_file(model_path(DEFAULT_MODEL)), "openvino", "f32", artefact)
-        files.mkdir()
-        for seed in range(SCENES):
-            (files / f"{seed:03d}.jpg").write_bytes(jpeg(seed, SIZE))
+        artefact, files = prepare(Path(name))
         runs = rounds_of(artefact, files, seconds, litserve)
         taken: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
         for _ in range(rounds):

@@ -15,3 +15,18 @@ def service():
 @pytest.fixture(scope="session")
 def client(service):
     return service.client
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Hands()

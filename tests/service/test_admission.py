@@ -10,21 +10,6 @@ from roadseg_service.problems import ProblemError
 from roadseg_service.scheduling.admission import Admission
 
 
-class Hands:
-    """A clock that is set by hand."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Hands()
-
-
 def admission_of(clock, places=4, memory=1000, deadline_s=30.0):
     return Admission(places, memory, deadline_s, clock)
 

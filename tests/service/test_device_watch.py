@@ -1,7 +1,6 @@
 """A device that hangs or always fails is told by the health checks, and the first success ends it."""
 
 import numpy as np
-import pytest
 from service_asserts import assert_problem, mask_in
 from service_corpus import png, scene
 from service_running import eventually, running
@@ -10,21 +9,6 @@ from roadseg.errors import ImageSizeError
 from roadseg.images import DecodedImage
 from roadseg_service.scheduling.device_watch import LEAST_HUNG_S, MOST_FAILURES, REST_S, DeviceWatch
 from roadseg_service.scheduling.jobs import Job
-
-
-class Hands:
-    """A clock that is set by hand."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Hands()
 
 
 def job(number):

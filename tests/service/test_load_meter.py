@@ -5,21 +5,6 @@ import pytest
 from roadseg_service.scheduling.load import LoadMeter
 
 
-class Hands:
-    """A clock that is set by hand."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Hands()
-
-
 @pytest.fixture
 def meter(clock):
     return LoadMeter(clock)

@@ -93,6 +93,8 @@ def test_unknown_argument():
         ("deadline_s", float("nan")),
         ("deadline_s", float("inf")),
         ("rate_limit_requests_per_s", 0),
+        ("rate_limit_requests_per_s", 1e-320),
+        ("rate_limit_bytes_per_s", 0.5),
         ("rate_limit_bytes_per_s", -1),
         ("rate_limit_burst", 0),
     ],
