@@ -31,7 +31,7 @@ from roadseg.inference.package import read_model_file
 from roadseg.inference.plan import Plan, Way, plan_image
 from roadseg.inference.predictor import Predictor, load_predictor
 
-SIZES = ((720, 1280), (1080, 1920), (2160, 3840))
+SIZES = ((360, 480), (720, 1280), (1080, 1920), (2160, 3840))
 WAYS: tuple[Way, ...] = get_args(Way)
 
 

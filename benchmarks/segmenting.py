@@ -63,6 +63,7 @@ class TimedEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.special_sizes, self.batches, self.streams = engine.special_sizes, engine.batches, engine.streams
         self.seconds = 0.0
 
     def run(

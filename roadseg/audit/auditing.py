@@ -1,6 +1,5 @@
 """The audit: everything that is read, and everything that is concluded from it."""
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tqdm import tqdm
@@ -13,6 +12,7 @@ from roadseg.audit.report import AuditReport, PartSummary
 from roadseg.audit.scan import scan_frames
 from roadseg.audit.split_checks import check_drives, check_pictures, check_sizes
 from roadseg.audit.waivers import Waivers
+from roadseg.cores import usable_cores
 from roadseg.data.mapped import MappedFrames
 from roadseg.errors import ConfigError, DataError
 
@@ -80,7 +80,7 @@ def audit_parts(
         store.add(occurrence)
     collected = Collected(parts, store)
     with tqdm(total=len(collected.sizes), desc="auditing", unit="frame", disable=None if progress else True) as bar:
-        for facts in scan_frames(parts, workers or available_cores()):
+        for facts in scan_frames(parts, workers or usable_cores()):
             collected.add(facts)
             bar.update(facts.chunk.stop - facts.chunk.start)
     check_labels(collected, store)
@@ -101,11 +101,6 @@ def audit_parts(
         label_sets=parts[0].frames.label_sets if parts else None,
         pixels=pixels,
     )
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _problem(dataset: str, error: DataError) -> Occurrence:

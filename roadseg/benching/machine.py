@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from roadseg.cores import usable_cores
+
 _CPUINFO = Path("/proc/cpuinfo")
 _PACKAGES = ("torch", "onnxruntime", "openvino", "tensorrt", "numpy")
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "bf16")
@@ -42,11 +44,6 @@ def describe_machine() -> dict[str, Any]:
         if torch.cuda.is_available():
             machine["gpu"] = torch.cuda.get_device_name(0)
     return machine | _versions()
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on; containers and `taskset` allow fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_busy(machine: dict[str, Any]) -> bool:

@@ -22,13 +22,14 @@ _log = logging.getLogger("roadseg.inference")
 _told: set[str] = set()
 
 
-def automatic_engine(model: ModelFile, precision: str, device: str) -> Engine:
+def automatic_engine(model: ModelFile, precision: str, device: str, streams: int = 1) -> Engine:
     """Make the engine that suits a model file here; what it is and why is logged, once in a process.
 
     Args:
         model: the model file.
         precision: "auto" (which is f32), "f32" or "bf16".
         device: "auto", "cpu", "cuda" or "cuda:N".
+        streams: of OpenVINO; see `roadseg.inference.engines.make_engine`.
 
     Raises:
         EngineError: when neither engine has the precision or the device, or `ROADSEG_THREADS` is no number.
@@ -38,7 +39,7 @@ def automatic_engine(model: ModelFile, precision: str, device: str) -> Engine:
     precision = precision_of(model, precision)
     reason = _why_torch(device)
     if reason is None:
-        engine = _tried(model, precision)
+        engine = _tried(model, precision, streams)
         if engine is not None:
             reason = "a CPU with OpenVINO installed" + ("" if device == "cpu" else ", and no CUDA device")
             _tell(logging.INFO, f"{model.path.stem}: engine openvino, {precision}: {reason}")
@@ -50,13 +51,14 @@ def automatic_engine(model: ModelFile, precision: str, device: str) -> Engine:
     return TorchEngine(model, precision, device)
 
 
-def openvino_engine(model: ModelFile, precision: str, device: str) -> Engine:
+def openvino_engine(model: ModelFile, precision: str, device: str, streams: int = 1) -> Engine:
     """Make an OpenVINO engine of a model file, which is converted as for `automatic_engine`.
 
     Args:
         model: the model file.
         precision: as of `automatic_engine`.
         device: "auto", "cpu", or another of OpenVINO's, such as "gpu".
+        streams: as of `automatic_engine`.
 
     Raises:
         EngineError: when precision or device cannot be, or the model file cannot be converted.
@@ -71,7 +73,7 @@ def openvino_engine(model: ModelFile, precision: str, device: str) -> Engine:
         artefact = converted(model, precision)
     except OSError as error:
         raise EngineError(f"{model.path.stem} cannot be converted for OpenVINO: {first_line(error)}") from error
-    return OpenVinoEngine(artefact, device)
+    return OpenVinoEngine(artefact, device, streams=streams)
 
 
 def precision_of(model: ModelFile, precision: str) -> str:
@@ -117,12 +119,12 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _tried(model: ModelFile, precision: str) -> Engine | None:
+def _tried(model: ModelFile, precision: str, streams: int) -> Engine | None:
     try:
         from roadseg.inference.openvino_engine import OpenVinoEngine, check_device
 
         check_device("cpu", precision)  # before a minute of converting
-        return OpenVinoEngine(converted(model, precision), "cpu")
+        return OpenVinoEngine(converted(model, precision), "cpu", streams=streams)
     except MissingExtraError as error:
         _tell(logging.INFO, str(error))
     except Exception as error:  # exporters and runtimes raise errors of many classes; torch runs the model all the same

@@ -39,6 +39,8 @@ class CompiledEngine(NetworkRunner):
 
     name = "torch-compile"
     special_sizes = COMPILED_SHAPES
+    batches = True
+    streams = 1
 
     def __init__(self, model: ModelFile, precision: str, device: str) -> None:
         picked = pick_device(device)

@@ -65,12 +65,17 @@ class Engine(Protocol):
         precision: that it computes in.
         special_sizes: images of so many sizes, the first that come, are run by networks compiled for their size, which
             differ from the one for all others in the last bits of logits; 0 where no image depends on earlier ones.
+        batches: whether images of a batch run at once; where they run one by one, several only take memory.
+        streams: so many calls from different threads run side by side, each on its part of the device; further ones
+            would only slow these down.
     """
 
     name: str
     device: str
     precision: str
     special_sizes: int
+    batches: bool
+    streams: int
 
     def run(
         self, images: npt.NDArray[np.uint8], outputs: Collection[Output], *, rescale: bool = True
@@ -92,7 +97,7 @@ class Engine(Protocol):
         ...
 
 
-def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device: str) -> Engine:
+def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device: str, *, streams: int = 1) -> Engine:
     """Make the engine that was asked for.
 
     Args:
@@ -101,6 +106,7 @@ def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device
             openvino; for "auto", see `roadseg.inference.automatic`.
         precision: "auto" or one of `PRECISIONS`. An artefact has its own; of a model file, "auto" is f32.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        streams: how many images shall run side by side on a CPU in OpenVINO; other engines have one stream.
 
     Raises:
         EngineError: when a name is unknown, the model cannot run so, or the device is not there.
@@ -111,15 +117,15 @@ def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device
     if isinstance(model, Artefact):
         own = model.facts.format
         with name_missing_extra(f"the {own} engine"):
-            return _maker(_ARTEFACT_ENGINES[own])(model, device)
+            return _maker(_ARTEFACT_ENGINES[own])(model, device, **({"streams": streams} if own == "openvino" else {}))
     if engine == "auto":
         from roadseg.inference.automatic import automatic_engine
 
-        return automatic_engine(model, precision, device)
+        return automatic_engine(model, precision, device, streams)
     if engine == "openvino":
         from roadseg.inference.automatic import openvino_engine
 
-        return openvino_engine(model, precision, device)
+        return openvino_engine(model, precision, device, streams)
     with name_missing_extra(f"the {engine} engine"):
         return _maker(MODEL_FILE_ENGINES[engine])(model, "f32" if precision == "auto" else precision, device)
 

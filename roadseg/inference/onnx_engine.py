@@ -31,6 +31,8 @@ class OnnxEngine:
 
     name = "onnx"
     special_sizes = 0
+    batches = True
+    streams = 1
 
     def __init__(self, artefact: Artefact, device: str = "auto", *, threads: int | None = None) -> None:
         self.precision = artefact.facts.precision

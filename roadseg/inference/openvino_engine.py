@@ -14,6 +14,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import opset13
 
+from roadseg.cores import usable_cores
 from roadseg.errors import ArtefactError, EngineError
 from roadseg.inference.artefact import Artefact
 from roadseg.inference.engines import Output, check_images, size_seen, thread_count
@@ -75,6 +76,9 @@ class OpenVinoEngine:
         device: "auto" and "cpu" are the CPU; others are OpenVINO's names, such as "gpu" or "gpu.1".
         threads: on the CPU; None takes `roadseg.inference.engines.thread_count`.
         compiled_sizes: see `COMPILED_SIZES`.
+        streams: how many images run side by side on the CPU, each on its part of the cores; at most one a core, and one
+            elsewhere. A single image takes longer then, many images less time together: threads that do not work on the
+            same image need not wait for one another.
 
     Raises:
         EngineError: when the device is not there, or lacks the artefact's precision.
@@ -82,6 +86,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    batches = False
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class OpenVinoEngine:
         *,
         threads: int | None = None,
         compiled_sizes: int = COMPILED_SIZES,
+        streams: int = 1,
     ) -> None:
         self.precision = artefact.facts.precision
         self._artefact = artefact
@@ -98,7 +104,9 @@ class OpenVinoEngine:
         self.device = self._device.lower()
         check_precision(self._core, self._device, self.precision)
         self._model = _read(self._core, artefact)
-        self._config = _config(artefact, self._device, threads or thread_count())
+        threads = threads or thread_count()
+        self.streams = max(1, min(streams, threads or usable_cores())) if self._device == "CPU" else 1
+        self._config = _config(artefact, self._device, threads, self.streams)
         self.special_sizes = compiled_sizes
         self._special: set[tuple[tuple[int, int], tuple[int, int]]] = set()
         self._compiled: dict[_Task, Future[_Compiled]] = {}
@@ -220,10 +228,12 @@ def _read(core: ov.Core, artefact: Artefact) -> ov.Model:
         ) from error
 
 
-def _config(artefact: Artefact, device: str, threads: int | None) -> dict[str, Any]:
+def _config(artefact: Artefact, device: str, threads: int | None, streams: int) -> dict[str, Any]:
     # Said always: by itself OpenVINO takes bf16 wherever the processor has it.
     around = str(artefact.facts.details.get("inference_precision", "f32"))
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": around, "PERFORMANCE_HINT": "LATENCY"}
+    if streams > 1:
+        config |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
     if threads is not None and device == "CPU":
         config["INFERENCE_NUM_THREADS"] = threads
     return config

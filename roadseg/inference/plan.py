@@ -56,6 +56,7 @@ def plan_image(
     *,
     confidence: bool = False,
     accelerated: bool = False,
+    batches: bool = True,
     static_size: tuple[int, int] | None = None,
 ) -> Plan:
     """Decide how images of a size are segmented.
@@ -67,6 +68,7 @@ def plan_image(
         options: what the user wants.
         confidence: whether confidences are needed, given or to abstain by.
         accelerated: whether the engine runs elsewhere than on the CPU, so that fetching logits from it costs time.
+        batches: whether the engine runs images of a batch at once; otherwise they are given to it one by one.
         static_size: (H, W) of the only images that the engine takes; None takes all.
 
     Raises:
@@ -83,9 +85,9 @@ def plan_image(
         return Plan("views", working, window, 1, why)
     if options.augmented:
         return Plan("views", working, window, 1, f"test-time augmentation; {why}")
-    together = max(1, options.max_pixels // (working[0] * working[1]))
+    together = max(1, options.max_pixels // (working[0] * working[1])) if batches else 1
     planes = 4 * num_classes * size[0] * size[1] * (3 if confidence else 1)
-    finished_here = _why_finished_here(size, working, planes, accelerated)
+    finished_here = _why_finished_here(size, planes, accelerated)
     if confidence and options.confidence_kind == "margin":
         finished_here = "engines give no margin"
     if not finished_here:
@@ -109,15 +111,15 @@ def _refuse_other_size(
         raise EngineError(f"{only} and cannot see them {what}: export the model without --size")
 
 
-def _why_finished_here(size: tuple[int, int], working: tuple[int, int], planes: int, accelerated: bool) -> str:
+def _why_finished_here(size: tuple[int, int], planes: int, accelerated: bool) -> str:
     """Why an engine's logits are made masks here and not by the engine; empty if the engine does."""
     if planes > MAX_PLANE_BYTES:
         much = f"planes of the classes at {size[0]}x{size[1]} would take {planes >> 20} MiB"
         return f"{much}, over {MAX_PLANE_BYTES >> 20}"
-    if not accelerated and working != size:
+    if not accelerated:
         # Here they are interpolated and decided upon chunk by chunk within a core's cache; runtimes write all planes
-        # to memory first: a whole 1920x1080 frame took 1.4 to 2.2 times as long (benchmarks/finishing.py).
-        return "on a CPU that is faster than planes of the image's size"
+        # to memory first, and look for the best class pixel by pixel across them (benchmarks/finishing.py).
+        return "on a CPU that is faster than in the engine"
     return ""
 
 

@@ -98,6 +98,7 @@ class Predictor:
             options,
             confidence=scored,
             accelerated=self.engine.device != "cpu",
+            batches=self.engine.batches,
             static_size=self.static_size,
         )
 
@@ -201,6 +202,7 @@ def load_predictor(
     device: str = "auto",
     ignore_regions: IgnoreRegions | None = None,
     options: InferenceOptions | None = None,
+    streams: int = 1,
 ) -> Predictor:
     """Load a model and make it ready to segment; the licence of its weights is logged, once in a process.
 
@@ -214,6 +216,8 @@ def load_predictor(
         device: "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:N".
         ignore_regions: parts of the images, as displayed, that masks leave out: 255 there, with a confidence of 0.
         options: how images are segmented, and what is left undecided; see `InferenceOptions` for the defaults.
+        streams: how many calls from different threads run side by side, each on its part of a CPU's cores, at most one
+            a core: more images a second, each of which takes longer. OpenVINO does that; other engines have one stream.
 
     Raises:
         ConfigError: when options are of another type.
@@ -223,7 +227,7 @@ def load_predictor(
         MissingExtraError: when the engine's packages are not installed.
     """
     loaded = read_model(model_path(model))
-    ready = make_engine(loaded, engine, precision, device)
+    ready = make_engine(loaded, engine, precision, device, streams=streams)
     tell_licence(loaded)
     static_size = loaded.facts.static_size if isinstance(loaded, Artefact) else None
     return Predictor(ready, loaded.header, loaded.digest, ignore_regions, options, static_size, loaded.name)

@@ -39,6 +39,8 @@ class TensorRtEngine:
 
     name = "tensorrt"
     special_sizes = 0
+    batches = True
+    streams = 1
 
     def __init__(self, artefact: Artefact, device: str = "auto") -> None:
         self.precision = artefact.facts.precision

@@ -34,6 +34,8 @@ class NetworkRunner:
 
     name = "torch"
     special_sizes = 0
+    batches = True
+    streams = 1
 
     def __init__(
         self, network: Callable[[torch.Tensor], torch.Tensor], short_side_px: int | None, precision: str, device: str

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from roadseg import __version__
+from roadseg.cores import usable_cores
 from roadseg.ignore_regions import load_regions
 from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg_service import openapi
@@ -53,6 +54,9 @@ ROUTERS = (
     metrics.router,
     page.router,
 )
+
+MOST_STREAMS = 4
+"""Where the settings do not say: each stream has a network's working memory of its own."""
 
 _NO_TELEMETRY: Any = {
     "tracing": False,
@@ -190,4 +194,5 @@ def _load(settings: ServiceSettings, model: str | Path) -> Predictor:
         precision=settings.precision,
         device=settings.device,
         ignore_regions=load_regions(settings.ignore_regions) if settings.ignore_regions else None,
+        streams=settings.streams or min(usable_cores(), MOST_STREAMS),
     )

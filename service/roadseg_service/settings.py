@@ -151,6 +151,14 @@ class ServiceSettings(BaseSettings):
     max_batch: int | None = setting(
         None, _SCHEDULING, "images of one size that run together", "images", "1 on a CPU, 8 elsewhere", gt=0
     )
+    streams: int | None = setting(
+        None,
+        _SCHEDULING,
+        "images that OpenVINO works on side by side, each on some of a CPU's cores; 1 answers a single one soonest",
+        "images",
+        "1 for each core, at most 4; 1 in other engines",
+        gt=0,
+    )
     batch_wait_ms: float = setting(
         0, _SCHEDULING, "how long an image waits for others to run with it", "ms", ge=0, le=1000
     )

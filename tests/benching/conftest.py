@@ -19,6 +19,8 @@ class FakeEngine:
     precision: str = "f32"
     device: str = "cpu"
     special_sizes: int = 0
+    batches: bool = True
+    streams: int = 1
     wrong_rows: int = 0
     fails_at: int | None = None
     runs: list = field(default_factory=list)

@@ -11,11 +11,13 @@ class FakeEngine:
     Args:
         num_classes: C.
         slope: how much the place across a view counts.
+        device: where it pretends to run.
     """
 
-    name, device, precision, special_sizes = "fake", "cpu", "f32", 0
+    name, precision, special_sizes, batches, streams = "fake", "f32", 0, True, 1
 
-    def __init__(self, num_classes: int = 4, slope: float = 3.0) -> None:
+    def __init__(self, num_classes: int = 4, slope: float = 3.0, device: str = "cpu") -> None:
+        self.device = device
         self.weights = np.random.default_rng(5).normal(0, 0.03, (num_classes, 3)).astype(np.float32)
         self.tilt = (slope * np.linspace(-1, 1, num_classes)).astype(np.float32)
         self.calls: list[tuple[tuple[int, ...], tuple[str, ...], bool]] = []

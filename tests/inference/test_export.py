@@ -254,14 +254,15 @@ def test_what_it_does_not_explain_is_refused(precision, report, reason):
 class Constant:
     """An engine that says one class everywhere, and is sure of it."""
 
-    name, device, precision = "constant", "cpu", "f32"
+    name, device, precision, batches, streams = "constant", "cpu", "f32", True, 1
 
     def __init__(self, class_id, confidence=1.0):
         self.class_id, self.confidence = class_id, confidence
 
     def run(self, images, outputs, *, rescale=True):
         mask = np.full(images.shape[:3], self.class_id, np.uint8)
-        every = {"mask": mask, "confidence": np.full(mask.shape, self.confidence, np.float32)}
+        logits = 50 * np.eye(11, dtype=np.float32)[np.minimum(mask, 10)].transpose(0, 3, 1, 2)
+        every = {"mask": mask, "confidence": np.full(mask.shape, self.confidence, np.float32), "logits": logits}
         return {name: every[name] for name in outputs}
 
 

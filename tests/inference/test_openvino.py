@@ -21,6 +21,7 @@ from openvino import opset13
 
 from roadseg.errors import ArtefactError, EngineError
 from roadseg.inference.artefact import ArtefactFacts, read_artefact, seal
+from roadseg.inference.engines import THREADS_VARIABLE
 from roadseg.inference.export.graph import compose
 from roadseg.inference.export.openvino import convert, save, write_openvino
 from roadseg.inference.export.tokens import flatten_tokens
@@ -103,6 +104,24 @@ def test_a_mask_does_not_depend_on_what_else_is_in_the_batch(engine):
         alone = engine.run(image[None], ("mask", "confidence"))
         assert np.array_equal(alone["mask"][0], together["mask"][i])
         assert np.array_equal(alone["confidence"][0], together["confidence"][i])
+
+
+def test_streams_give_the_same_bits_as_one_network_on_all_cores(engine, artefact):
+    streaming = OpenVinoEngine(artefact, "cpu", threads=2, streams=2)
+    images = pictures(8, 80, 112)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: streaming.run(image[None], ("logits",))["logits"], images))
+    for image, logits in zip(images, found, strict=True):
+        np.testing.assert_array_equal(logits, engine.run(image[None], ("logits",))["logits"])
+    (compiled,) = (future.result().network for future in streaming._compiled.values())
+    assert compiled.get_property("NUM_STREAMS") == 2
+
+
+@pytest.mark.parametrize(("asked", "threads", "given"), [(1, 8, 1), (3, 8, 3), (9, 2, 2), (9, None, 4), (0, 2, 1)])
+def test_there_is_at_most_one_stream_a_core(artefact, monkeypatch, asked, threads, given):
+    monkeypatch.setattr("roadseg.inference.openvino_engine.usable_cores", lambda: 4)
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    assert OpenVinoEngine(artefact, "cpu", threads=threads, streams=asked).streams == given
 
 
 def test_results_stay_as_they_are_when_the_engine_runs_again(engine):

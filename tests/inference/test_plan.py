@@ -10,13 +10,18 @@ from roadseg.inference.scale import working_size
 HD, UHD, FRAME_8K = (1080, 1920), (2160, 3840), (4320, 7680)
 
 
-def test_what_has_the_working_size_is_left_to_the_engine_and_runs_together_up_to_the_bounds():
-    plan = plan_image((480, 640), None, 14, InferenceOptions())
-    assert (plan.way, plan.working, plan.whole) == ("masks", (480, 640), True)
-    assert plan.together == 2048 * 1024 // (480 * 640)
+def test_images_of_a_size_run_together_up_to_the_bounds_where_the_engine_runs_them_at_once():
+    for accelerated, way in ((True, "masks"), (False, "logits")):
+        plan = plan_image((480, 640), None, 14, InferenceOptions(), accelerated=accelerated)
+        assert (plan.way, plan.working, plan.whole) == (way, (480, 640), True)
+        assert plan.together == 2048 * 1024 // (480 * 640)
+        assert (
+            plan_image((480, 640), None, 14, InferenceOptions(), accelerated=accelerated, batches=False).together == 1
+        )
 
 
-def test_resized_images_are_finished_here_on_a_cpu_and_by_engines_on_other_devices():
+def test_images_are_finished_here_on_a_cpu_and_by_engines_on_other_devices():
+    assert plan_image((480, 640), None, 14, InferenceOptions()).way == "logits"
     plan = plan_image(HD, 360, 14, InferenceOptions())
     assert (plan.way, plan.whole) == ("logits", True) and "faster" in plan.reason
     assert plan.together == 2048 * 1024 // (360 * 640) == 9
@@ -30,12 +35,13 @@ def test_resized_images_are_finished_here_on_a_cpu_and_by_engines_on_other_devic
 def test_confidences_take_three_copies_of_the_planes():
     assert plan_image(HD, 360, 14, InferenceOptions(), accelerated=True, confidence=True).together == 1
     assert plan_image(UHD, 360, 14, InferenceOptions(), accelerated=True, confidence=True).way == "logits"
-    assert plan_image((1024, 2048), None, 19, InferenceOptions(), confidence=True).together == 1
+    plan = plan_image((1024, 2048), None, 19, InferenceOptions(), accelerated=True, confidence=True)
+    assert (plan.way, plan.together) == ("masks", 1)
 
 
 def test_the_default_bound_takes_full_hd_and_cityscapes_whole():
-    assert plan_image(HD, None, 19, InferenceOptions()).way == "masks"
-    assert plan_image((1024, 2048), None, 19, InferenceOptions()).way == "masks"
+    assert plan_image(HD, None, 19, InferenceOptions()).whole
+    assert plan_image((1024, 2048), None, 19, InferenceOptions()).whole
     assert plan_image((1025, 2048), None, 19, InferenceOptions()).way == "views"
 
 
@@ -55,7 +61,7 @@ def test_one_window_that_covers_the_image_is_the_whole_image():
     options = InferenceOptions(max_pixels=1, window=(512, 640))
     for size in ((480, 640), (512, 640), (1, 1)):
         plan = plan_image(size, None, 14, options)
-        assert (plan.way, plan.whole, plan.together) == ("masks", True, 1)
+        assert (plan.way, plan.whole, plan.together) == ("logits", True, 1)
     assert not plan_image((513, 640), None, 14, options).whole
     assert not plan_image((512, 641), None, 14, options).whole
 
@@ -75,16 +81,16 @@ def test_planes_that_would_not_fit_are_finished_here():
 
 def test_margins_are_computed_here_but_only_where_they_are_wanted():
     options, own = InferenceOptions(confidence_kind="margin"), (480, 640)
-    assert plan_image(own, None, 14, options).way == "masks"
-    assert plan_image(own, None, 14, options, confidence=True).way == "logits"
-    assert plan_image(own, None, 14, InferenceOptions(), confidence=True).way == "masks"
+    assert plan_image(own, None, 14, options, accelerated=True).way == "masks"
+    assert plan_image(own, None, 14, options, accelerated=True, confidence=True).way == "logits"
+    assert plan_image(own, None, 14, InferenceOptions(), accelerated=True, confidence=True).way == "masks"
 
 
 def test_a_network_of_one_size_sees_its_images_whole_and_refuses_others():
     small = InferenceOptions(max_pixels=1, window=(64, 64))
-    for short_side_px, way in ((None, "masks"), (360, "logits")):
+    for short_side_px in (None, 360):
         plan = plan_image(HD, short_side_px, 14, small, static_size=HD)
-        assert (plan.way, plan.whole, plan.together) == (way, True, 1)
+        assert (plan.way, plan.whole, plan.together) == ("logits", True, 1)
     assert plan_image(FRAME_8K, 360, 14, small, static_size=FRAME_8K).way == "logits", "nothing else can resize them"
     with pytest.raises(ImageSizeError, match="exported for images of 1080x1920 px only; this one has 1080x1921 px"):
         plan_image((1080, 1921), None, 14, small, static_size=HD)

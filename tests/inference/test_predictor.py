@@ -277,8 +277,7 @@ def test_what_is_finished_here_is_what_the_engine_finishes(model_file, tmp_path,
     assert (margin.mask == expected.mask).mean() > 0.9999
     assert ((margin.confidence >= 0) & (margin.confidence <= expected.confidence + 1e-6)).all()
     assert (margin.confidence >= 2 * expected.confidence - 1 - 1e-5).all(), "the second class has at most what is left"
-    expected_way = "masks" if short_side_px is None else "logits"
-    assert predictor.plan((100, 130)).way == expected_way
+    assert predictor.plan((100, 130)).way == "logits"
     with monkeypatch.context() as patch:
         patch.setattr(predictor.engine, "device", "elsewhere")
         assert predictor.plan((100, 130)).way == "masks"
@@ -335,6 +334,9 @@ def test_a_batch_is_run_in_parts_that_fit_and_comes_back_in_order(model_file):
 
 def test_only_what_is_needed_is_asked_of_the_engine(model_file):
     image = photo(40, 50)
+    engine = FakeEngine(11)
+    faked(model_file, engine)(image, confidence=True)
+    assert {asked for _, asked, _ in engine.calls} == {("logits",)}, "a CPU's are finished here"
     for options, confidence, outputs in [
         ({}, False, ("mask",)),
         ({}, True, ("mask", "confidence")),
@@ -343,7 +345,7 @@ def test_only_what_is_needed_is_asked_of_the_engine(model_file):
         ({"confidence_kind": "margin"}, True, ("logits",)),
         ({"flip": True}, False, ("logits",)),
     ]:
-        engine = FakeEngine(11)
+        engine = FakeEngine(11, device="cuda")
         faked(model_file, engine, **options)(image, confidence=confidence)
         assert {asked for _, asked, _ in engine.calls} == {outputs}
 
@@ -369,9 +371,9 @@ def test_logits_that_are_not_finite_are_refused_and_never_become_class_0(model_f
 
 def test_answers_that_do_not_fit_the_model_are_refused(model_file):
     with pytest.raises(EngineError, match=r"engine fake \(f32\) gave class id 1\d where there are 11 classes"):
-        faked(model_file, FakeEngine(20))(photo())
+        faked(model_file, FakeEngine(20, device="cuda"))(photo())
     with pytest.raises(EngineError, match=r"engine fake gave logits of shape \(1, 20, 60, 90\), not \(1, 11, 60, 90\)"):
-        faked(model_file, FakeEngine(20), flip=True)(photo())
+        faked(model_file, FakeEngine(20))(photo())
 
 
 def test_options_of_another_type_are_refused(predictor, model_file):

@@ -31,6 +31,8 @@ class FakeEngine:
     device = "none"
     precision = "exact"
     special_sizes = 0
+    batches = True
+    streams = 1
 
     def __init__(self):
         self.calls = 0

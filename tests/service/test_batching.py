@@ -15,6 +15,7 @@ from roadseg.images import DecodedImage
 from roadseg.inference.options import InferenceOptions
 from roadseg_service.problems import ProblemError
 from roadseg_service.scheduling.batching import Batcher
+from roadseg_service.scheduling.device_watch import DeviceWatch
 from roadseg_service.scheduling.jobs import Job, JobQueue
 
 
@@ -28,6 +29,7 @@ class Recording:
     """Answers with the number that the image shows; may be held, and fails as it is told."""
 
     device: str = "gpu"
+    streams: int = 1
     ran: list = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
@@ -39,7 +41,7 @@ class Recording:
 
     @property
     def engine(self):
-        return SimpleNamespace(device=self.device)
+        return SimpleNamespace(device=self.device, streams=self.streams)
 
     def batch(self, images, *, confidence, options):
         numbers = [int(image.pixels[0, 0, 0]) for image in images]
@@ -139,6 +141,78 @@ def poison(*bad):
             raise RuntimeError(f"poisoned by {bad}")
 
     return fail
+
+
+class Streaming(Recording):
+    """Tells how many batches it works on, and holds one image for as long as the gate is closed."""
+
+    def __init__(self, streams, held=None):
+        super().__init__("cpu", streams)
+        self.held, self.at_once, self.most = held, 0, 0
+        self.lock = threading.Lock()
+
+    def batch(self, images, *, confidence, options):
+        (number,) = (int(image.pixels[0, 0, 0]) for image in images)
+        with self.lock:
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        if number == self.held:
+            self.entered.set()
+            assert self.gate.wait(30)
+        time.sleep(0.02)
+        with self.lock:
+            self.at_once -= 1
+        return [f"result {number}"]
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_as_many_batches_run_at_once_as_the_engine_has_streams_and_each_gets_its_own_result(streams):
+    predictor = Streaming(streams)
+
+    async def run():
+        return await settle([batcher.predict(Job(predictor, image_of(i))) for i in range(12)])
+
+    with batching() as batcher:
+        assert asyncio.run(run()) == [f"result {i}" for i in range(12)]
+    assert predictor.most == streams
+
+
+def test_a_stream_that_hangs_leaves_the_others_and_the_watch_tells_of_it(clock):
+    predictor, watch = Streaming(2, held=0), DeviceWatch(30, clock)
+
+    async def run():
+        predictor.gate.clear()
+        first = asyncio.create_task(batcher.predict(Job(predictor, image_of(0))))
+        await asyncio.to_thread(predictor.entered.wait, 30)
+        clock.now += 1000
+        others = await settle([batcher.predict(Job(predictor, image_of(i))) for i in (1, 2, 3)])
+        assert watch.hung and watch.age_s == 1000
+        predictor.gate.set()
+        return [await asyncio.wait_for(first, 30), *others]
+
+    with batching(watch=watch) as batcher:
+        assert asyncio.run(run()) == [f"result {i}" for i in range(4)]
+    assert watch.age_s == 0
+
+
+def test_a_further_thread_that_cannot_be_started_leaves_the_work_to_those_there_are(monkeypatch):
+    predictor, started, start = Streaming(3), [], threading.Thread.start
+
+    def starting(thread):
+        if thread.name == "roadseg-network":
+            started.append(thread)
+            if len(started) > 1:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+
+    async def run():
+        return await settle([batcher.predict(Job(predictor, image_of(i))) for i in range(5)])
+
+    with batching() as batcher:
+        assert asyncio.run(run()) == [f"result {i}" for i in range(5)]
+    assert predictor.most == 1 and len(started) > 1
 
 
 @pytest.mark.parametrize("bad", range(1, 9))
@@ -419,8 +493,9 @@ def test_closing_wakes_all_that_wait_and_lets_the_running_one_finish(predictor):
         assert first == "result 1"
         assert [(type(outcome), outcome.kind.status) for outcome in rest] == [(ProblemError, 503)] * 3
         assert batcher.waiting == 0
-        batcher._thread.join(10)
-        assert not batcher._thread.is_alive()
+        for thread in batcher._threads:
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_a_thread_that_cannot_be_started_is_an_error_once_and_nothing_is_left_behind(predictor, monkeypatch):

@@ -1,4 +1,4 @@
-"""The device's thread: one batch at a time, and nothing that happens in one ends the next."""
+"""The device's threads: one batch at a time in each, and nothing that happens in one ends the next."""
 
 import asyncio
 import logging
@@ -30,7 +30,9 @@ Observe = Callable[[Sequence[Job], float], None]
 
 
 class Batcher:
-    """Gives the device to one thread, one batch at a time: two at once would take turns, and twice the memory.
+    """Gives the device one batch at a time, each stream of the engine a thread of its own.
+
+    More batches at once would take turns, and the memory of all of them. Most engines have one stream.
 
     The oldest job runs next, together with others like it, whichever came between. A job that was cancelled or whose
     deadline has passed is dropped before it runs. A batch that fails is halved until the jobs that fail fail alone; one
@@ -39,7 +41,7 @@ class Batcher:
     Args:
         max_batch: most images that run together; None leaves it to the device.
         wait_s: how long the oldest job waits for others like it, unless others already fill a batch.
-        observe: called in the device's thread after every batch that ran, whatever became of it, with all jobs that
+        observe: called in a device's thread after every batch that ran, whatever became of it, with all jobs that
             were in it (each has its `queue_s`, `network_s` and `result`) and the seconds that it took, with all that
             was repeated in parts. It must not keep the jobs, which have the images. What it raises is logged.
         watch: told of every forward pass; health checks ask it.
@@ -52,7 +54,7 @@ class Batcher:
         observe: Observe | None = None,
         watch: DeviceWatch | None = None,
     ) -> None:
-        """Begin without a thread, which the first job starts."""
+        """Begin without threads, which the first jobs start."""
         self._max_batch = max_batch
         self._wait_s = wait_s
         self._observe = observe
@@ -61,7 +63,7 @@ class Batcher:
         self._jobs = JobQueue()
         self._closed = False
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     async def predict(self, job: Job) -> SegmentationResult:
         """The result of a job; cancelling the call drops a job that has not begun.
@@ -89,7 +91,7 @@ class Batcher:
         with self._changed:
             self._closed = True
             dropped = self._jobs.clear()
-            self._changed.notify()
+            self._changed.notify_all()
         for job in dropped:
             job.fail(stopping())
 
@@ -100,10 +102,18 @@ class Batcher:
                 return
             self._jobs.add(job)
             self._changed.notify()
-            if self._thread is None:
-                thread = threading.Thread(target=self._work, name="roadseg-network", daemon=True)
-                thread.start()
-                self._thread = thread
+            if len(self._threads) < job.predictor.engine.streams:
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="roadseg-network", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more of them
+            if not self._threads:
+                raise
+            return
+        self._threads.append(thread)
 
     def _work(self) -> None:
         while not self._closed:

@@ -43,15 +43,16 @@ class DeviceWatch:
         self._late_s = _LATE * deadline_s
         self._hung_s = max(_HUNG * deadline_s, LEAST_HUNG_S)
         self._clock = clock
-        self._began: float | None = None
+        self._began: dict[int, float] = {}
         self._failed: set[tuple[object, ...]] = set()
         self._last_failure = 0.0
         self._lock = threading.Lock()
 
     @property
     def age_s(self) -> float:
-        """Seconds for which the pass that runs has run; 0 where none does."""
-        began = self._began
+        """Seconds for which the pass that runs has run, of several the oldest; 0 where none does."""
+        with self._lock:
+            began = min(self._began.values(), default=None)
         return 0.0 if began is None else self._clock() - began
 
     @property
@@ -81,17 +82,19 @@ class DeviceWatch:
             raise ProblemError(DEVICE_FAILING, trouble)
 
     def began(self) -> None:
-        """A forward pass begins."""
-        self._began = self._clock()
+        """A forward pass begins in this thread, which runs one at a time."""
+        with self._lock:
+            self._began[threading.get_ident()] = self._clock()
 
     def ended(self, jobs: Sequence[Job], error: BaseException | None) -> None:
-        """The pass is over; several that failed together are tried apart, and say nothing yet.
+        """This thread's pass is over; several images that failed together are tried apart, and say nothing yet.
 
         Args:
             jobs: that were in it.
             error: what came of it, if not their results.
         """
-        self._began = None
+        with self._lock:
+            self._began.pop(threading.get_ident(), None)
         if error is None:
             with self._lock:
                 self._failed.clear()

@@ -256,7 +256,7 @@ import roadseg.inference.predictor
 from roadseg.cli import main
 from tests.inference.fake_engine import FakeEngine
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit that it is ignored
-roadseg.inference.predictor.make_engine = lambda *arguments: FakeEngine(11)
+roadseg.inference.predictor.make_engine = lambda *arguments, **options: FakeEngine(11)
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -315,7 +315,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_files(tmp_path, model_file, mo
         file.write(b'{"image": "cam0/1')  # what a kill within a write would leave
     (tmp_path / "out" / "cam1").mkdir(exist_ok=True)
     (tmp_path / "out" / "cam1" / ".199.png.part").write_bytes(b"half of a mask")
-    monkeypatch.setattr(roadseg.inference.predictor, "make_engine", lambda *arguments: FakeEngine(11))
+    monkeypatch.setattr(roadseg.inference.predictor, "make_engine", lambda *arguments, **options: FakeEngine(11))
     extras = ["--rank", "uncertainty", "--to", "coco"]
     assert main([*options, str(tmp_path / "out"), "--resume", *extras]) == 0
     assert main([*options, str(tmp_path / "whole"), *extras]) == 0
