@@ -148,9 +148,11 @@ def _slabs(bands: Iterable[FloatArray], width: int, *, joined: bool) -> Iterator
 def _interpolated(
     rows: FloatArray, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], weights: FloatArray
 ) -> FloatArray:
-    upper = rows.take(first, axis=1)
     if not weights.any():
-        return upper
+        if first[-1] - first[0] == len(first) - 1:  # as they are, where the image has the working size
+            return rows[:, first[0] : first[-1] + 1]
+        return rows.take(first, axis=1)
+    upper = rows.take(first, axis=1)
     lower = rows.take(second, axis=1)
     lower -= upper
     lower *= weights[:, None]

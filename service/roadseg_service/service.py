@@ -53,7 +53,7 @@ class Service:
         return self.model.get().predictor
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # FastAPI would ask a plain function in a thread of its own
     """The service that a request was sent to."""
     service: Service = request.app.state.service
     return service
