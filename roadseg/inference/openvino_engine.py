@@ -233,7 +233,8 @@ def _config(artefact: Artefact, device: str, threads: int | None, streams: int) 
     around = str(artefact.facts.details.get("inference_precision", "f32"))
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": around, "PERFORMANCE_HINT": "LATENCY"}
     if streams > 1:
-        config |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
+        # Every network pins its streams to cores from the first one on: images of two sizes would share a core.
+        config |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams), "ENABLE_CPU_PINNING": False}
     if threads is not None and device == "CPU":
         config["INFERENCE_NUM_THREADS"] = threads
     return config

@@ -47,7 +47,7 @@ class Work(Generic[_T]):
 
 
 class Pipeline:
-    """Decodes in some threads, segments in one and encodes in others; see `Admission` and `Batcher` for its bounds.
+    """Decodes, segments and encodes in threads of their own; see `Admission` and `Batcher` for its bounds.
 
     Args:
         settings: the bounds.

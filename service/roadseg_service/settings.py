@@ -149,14 +149,19 @@ class ServiceSettings(BaseSettings):
     )
 
     max_batch: int | None = setting(
-        None, _SCHEDULING, "images of one size that run together", "images", "1 on a CPU, 8 elsewhere", gt=0
+        None,
+        _SCHEDULING,
+        "images of one size that run together; OpenVINO runs one by one",
+        "images",
+        "1 on a CPU, 8 elsewhere",
+        gt=0,
     )
     streams: int | None = setting(
         None,
         _SCHEDULING,
         "images that OpenVINO works on side by side, each on some of a CPU's cores; 1 answers a single one soonest",
         "images",
-        "1 for each core, at most 4; 1 in other engines",
+        "1 for each core or each of ROADSEG_THREADS, at most 4; 1 in other engines",
         gt=0,
     )
     batch_wait_ms: float = setting(

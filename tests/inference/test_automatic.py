@@ -19,7 +19,7 @@ from roadseg.inference import automatic, converted
 from roadseg.inference.artefact import ArtefactFacts, seal
 from roadseg.inference.automatic import automatic_engine
 from roadseg.inference.converted import cache_folder, entry_name
-from roadseg.inference.engines import make_engine
+from roadseg.inference.engines import THREADS_VARIABLE, make_engine
 
 
 class Converter:
@@ -230,6 +230,14 @@ def test_openvino_can_be_asked_for_and_then_nothing_else_runs_the_model(model, c
     assert convert.precisions == ["f32"]
     with pytest.raises(EngineError, match="--format openvino --precision int8 -o DIR"):
         make_engine(model, "openvino", "int8", "cpu")
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino"])
+def test_streams_reach_openvino(model, cache, convert, monkeypatch, engine):
+    monkeypatch.setenv(THREADS_VARIABLE, "3")
+    assert make_engine(model, engine, "f32", "cpu").streams == 1
+    assert make_engine(model, engine, "f32", "cpu", streams=2).streams == 2
+    assert make_engine(model, engine, "f32", "cpu", streams=9).streams == 3
 
 
 def test_openvino_asked_for_says_why_it_cannot_be(model, cache, convert, monkeypatch):

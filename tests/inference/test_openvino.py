@@ -27,6 +27,7 @@ from roadseg.inference.export.openvino import convert, save, write_openvino
 from roadseg.inference.export.tokens import flatten_tokens
 from roadseg.inference.openvino_core import openvino_core
 from roadseg.inference.openvino_engine import COMPILED_SIZES, MANY_SIZES, OpenVinoEngine
+from roadseg.inference.predictor import load_predictor
 from roadseg.inference.torch_engine import TorchEngine
 
 RNG = np.random.default_rng(0)
@@ -106,7 +107,8 @@ def test_a_mask_does_not_depend_on_what_else_is_in_the_batch(engine):
         assert np.array_equal(alone["confidence"][0], together["confidence"][i])
 
 
-def test_streams_give_the_same_bits_as_one_network_on_all_cores(engine, artefact):
+def test_streams_give_the_same_bits_as_one_network_on_all_cores(artefact):
+    engine = OpenVinoEngine(artefact, "cpu", threads=2)
     streaming = OpenVinoEngine(artefact, "cpu", threads=2, streams=2)
     images = pictures(8, 80, 112)
     with ThreadPoolExecutor(4) as pool:
@@ -115,6 +117,14 @@ def test_streams_give_the_same_bits_as_one_network_on_all_cores(engine, artefact
         np.testing.assert_array_equal(logits, engine.run(image[None], ("logits",))["logits"])
     (compiled,) = (future.result().network for future in streaming._compiled.values())
     assert compiled.get_property("NUM_STREAMS") == 2
+    assert not compiled.get_property("ENABLE_CPU_PINNING"), "two networks' streams would share a core"
+
+
+def test_exported_models_take_streams_and_other_engines_have_one(tiny_artefacts, monkeypatch):
+    monkeypatch.setenv(THREADS_VARIABLE, "2")
+    for format_name, given in (("openvino", 2), ("onnx", 1), ("torch", 1)):
+        predictor = load_predictor(tiny_artefacts(format_name, 64).path, device="cpu", streams=2)
+        assert (predictor.engine.name, predictor.engine.streams) == (format_name, given)
 
 
 @pytest.mark.parametrize(("asked", "threads", "given"), [(1, 8, 1), (3, 8, 3), (9, 2, 2), (9, None, 4), (0, 2, 1)])

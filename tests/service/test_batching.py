@@ -30,6 +30,7 @@ class Recording:
 
     device: str = "gpu"
     streams: int = 1
+    batches: bool = True
     ran: list = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +42,7 @@ class Recording:
 
     @property
     def engine(self):
-        return SimpleNamespace(device=self.device, streams=self.streams)
+        return SimpleNamespace(device=self.device, streams=self.streams, batches=self.batches)
 
     def batch(self, images, *, confidence, options):
         numbers = [int(image.pixels[0, 0, 0]) for image in images]
@@ -175,6 +176,34 @@ def test_as_many_batches_run_at_once_as_the_engine_has_streams_and_each_gets_its
     with batching() as batcher:
         assert asyncio.run(run()) == [f"result {i}" for i in range(12)]
     assert predictor.most == streams
+
+
+def test_a_model_of_fewer_streams_gets_no_more_batches_at_once_whatever_ran_before():
+    """Threads that a model with more streams left behind; and back again."""
+    for_four, for_one = Streaming(4), Streaming(1)
+
+    async def run(*predictors):
+        jobs = [Job(predictor, image_of(i)) for i in range(6) for predictor in predictors]
+        return await settle([batcher.predict(job) for job in jobs])
+
+    def most_in(*predictors):
+        for_four.most = for_one.most = 0
+        outcomes = asyncio.run(run(*predictors))
+        assert all(isinstance(outcome, str) for outcome in outcomes) and len(outcomes) == 6 * len(predictors)
+        return for_four.most, for_one.most
+
+    with batching() as batcher:
+        assert most_in(for_four) == (4, 0)
+        assert most_in(for_one) == (0, 1)
+        assert most_in(for_four)[0] > 1
+        assert most_in(for_four, for_one)[1] == 1
+
+
+def test_engines_that_run_images_one_by_one_get_them_one_by_one():
+    predictor = Recording("gpu.1", batches=False)
+    with batching(max_batch=8) as batcher:
+        run_behind_one(batcher, predictor, [Job(predictor, image_of(i)) for i in (1, 2, 3)])
+    assert predictor.ran == [[0], [1], [2], [3]]
 
 
 def test_a_stream_that_hangs_leaves_the_others_and_the_watch_tells_of_it(clock):

@@ -44,7 +44,10 @@ class ServiceCollector(Collector):
             "roadseg_places": ("Bound of roadseg_places_taken.", admission.max_requests),
             "roadseg_held_bytes": ("Memory of uploads and decoded images.", admission.held_bytes),
             "roadseg_held_bytes_limit": ("Bound of roadseg_held_bytes.", admission.max_bytes),
-            "roadseg_batch_age_seconds": ("Time for which the batch that runs has run.", service.pipeline.watch.age_s),
+            "roadseg_batch_age_seconds": (
+                "Time for which the oldest running batch has run.",
+                service.pipeline.watch.age_s,
+            ),
             "roadseg_device_failing": ("1 while /readyz says so.", service.pipeline.watch.trouble is not None),
             "roadseg_connections": ("Connections that are open.", service.connections.open),
             "roadseg_connections_limit": ("Bound of roadseg_connections.", service.connections.most),

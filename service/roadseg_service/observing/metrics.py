@@ -103,7 +103,7 @@ class Metrics:
         self.phase_seconds.labels(phase).observe(seconds)
 
     def batch(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Count a batch; called by the device's thread."""
+        """Count a batch; called by the device's threads."""
         self.batch_size.observe(len(jobs))
         self.batch_seconds.observe(seconds)
 

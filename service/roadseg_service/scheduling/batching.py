@@ -19,8 +19,8 @@ from roadseg_service.scheduling.memory import is_out_of_memory, out_of_memory
 log = logging.getLogger("roadseg.service")
 
 CPU_BATCH, DEVICE_BATCH = 1, 8
-"""Images that run together where the settings do not say: on a CPU, where one already fills all cores, a batch only
-makes its first image wait for its last."""
+"""Images that run together where the settings do not say: on a CPU a batch only makes its first image wait for its
+last."""
 
 _REMEMBERED = 1000
 """Buckets whose largest batch is remembered; clients choose the sizes, and could choose ever more of them."""
@@ -39,7 +39,8 @@ class Batcher:
     that the memory does not hold is halved, too, and later batches of such images are no larger.
 
     Args:
-        max_batch: most images that run together; None leaves it to the device.
+        max_batch: most images that run together; None leaves it to the device. Engines that run images one by one get
+            them one by one.
         wait_s: how long the oldest job waits for others like it, unless others already fill a batch.
         observe: called in a device's thread after every batch that ran, whatever became of it, with all jobs that
             were in it (each has its `queue_s`, `network_s` and `result`) and the seconds that it took, with all that
@@ -64,6 +65,7 @@ class Batcher:
         self._closed = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
+        self._running: list[int] = []  # of each batch, the streams of its engine
 
     async def predict(self, job: Job) -> SegmentationResult:
         """The result of a job; cancelling the call drops a job that has not begun.
@@ -126,32 +128,50 @@ class Batcher:
                 time.sleep(0.01)  # should it be for good, it does not take the whole machine
 
     def _run_next(self) -> None:
-        batch = self._next_batch()
-        if not batch:
+        taken = self._take()
+        if not taken:
             return
-        began = time.monotonic()
+        began, streams, batch = time.monotonic(), taken[0].predictor.engine.streams, []
         try:
-            _note_begin(batch, began)
-            self._run(batch)
-            _fail_rest(batch)
-            if self._observe is not None:
-                self._observe(tuple(batch), time.monotonic() - began)
+            batch = [job for job in taken if _begin(job)]
+            if batch:
+                _note_begin(batch, began)
+                self._run(batch)
+                _fail_rest(batch)
+                if self._observe is not None:
+                    self._observe(tuple(batch), time.monotonic() - began)
         finally:
-            _fail_rest(batch)
+            _fail_rest(taken)
             # An error that was raised below has this frame in reach, and may live longer than the images should.
             batch.clear()
+            taken.clear()
+            with self._changed:
+                self._running.remove(streams)
+                self._changed.notify_all()  # those that wait for a stream
 
-    def _next_batch(self) -> list[Job]:
-        """Jobs to run together, which can no longer be cancelled; none where it is to be called again."""
+    def _take(self) -> list[Job]:
+        """Jobs to run together; none where it is to be called again."""
         with self._changed:
+            oldest = self._jobs.oldest
+            if oldest is not None and not self._has_stream(oldest):
+                self._changed.wait()
+                return []
             jobs, patience_s = self._jobs.next(self._largest, self._wait_s)
             if not jobs and not self._closed:
                 self._changed.wait(None if patience_s == float("inf") else patience_s)
                 return []
-        return [job for job in jobs if _begin(job)]
+            if jobs:
+                self._running.append(jobs[0].predictor.engine.streams)
+            return jobs
+
+    def _has_stream(self, job: Job) -> bool:
+        """Whether one more batch may run; while a model takes another's place, the fewer streams of the two count."""
+        return len(self._running) < min([job.predictor.engine.streams, *self._running])
 
     def _largest(self, job: Job) -> int:
         """How many images like this one may run together."""
+        if not job.predictor.engine.batches:
+            return 1
         asked = self._max_batch
         if asked is None:
             asked = CPU_BATCH if job.predictor.engine.device == "cpu" else DEVICE_BATCH
@@ -198,9 +218,10 @@ class Batcher:
             error = None  # its frames have the images
 
     def _remember(self, bucket: Bucket, fits: int) -> None:
-        if len(self._fits) >= _REMEMBERED:
-            self._fits.pop(next(iter(self._fits)))
-        self._fits[bucket] = fits
+        with self._changed:
+            if len(self._fits) >= _REMEMBERED:
+                self._fits.pop(next(iter(self._fits)))
+            self._fits[bucket] = min(fits, self._fits.get(bucket, fits))
 
 
 def _note_begin(jobs: Sequence[Job], began: float) -> None:

@@ -93,6 +93,11 @@ class JobQueue:
         """How many wait."""
         return len(self._jobs)
 
+    @property
+    def oldest(self) -> Job | None:
+        """The job that has waited for longest; None when none waits."""
+        return next(iter(self._jobs), None)
+
     def add(self, job: Job) -> None:
         """Put a job last."""
         self._jobs[job] = None
