@@ -8,6 +8,7 @@ PNG masks. The bound is one process that decodes, segments in the same batches a
 the same predictor, in a virtual environment of its own, since it installs a `lightning` script: `python -m venv DIR &&
 DIR/bin/pip install litserve`; with one and with two workers, of which the better counts. All are measured in turn, for
 some seconds each, in several rounds; the clients take their share of the same cores, which the loop has for itself.
+Both servers log warnings only, LitServe as it comes.
 
 `--quick` only tries the script.
 """
@@ -47,7 +48,7 @@ def rounds_of(artefact: Path, files: Path, seconds: float, litserve: Path | None
         return found
 
     def ours() -> dict[str, Any]:
-        with serving_ours(artefact) as (url, _):
+        with serving_ours(artefact, "--log-level", "warning") as (url, _):
             return warm_then_measure(url)
 
     def peer(workers: int) -> Round:
