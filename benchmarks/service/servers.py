@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,16 @@ def serving(command: Sequence[str], port: int, ready_path: str) -> Iterator[subp
     """A server process, from when a path of it answers 200."""
     packages = [str(ROOT), str(ROOT / "service"), sysconfig.get_paths()["purelib"]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(packages)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=silent, stderr=silent, start_new_session=True)
     try:
         wait_until_ready(process, f"http://127.0.0.1:{port}{ready_path}")
         yield process
     finally:
         process.terminate()
         process.wait(60)
+        with suppress(ProcessLookupError):  # LitServe leaves its workers behind
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:

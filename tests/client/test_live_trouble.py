@@ -125,7 +125,8 @@ def test_a_real_interrupt_leaves_no_mask_without_its_row(service, tmp_path, monk
     for i in range(80):
         (drive / f"{i:03d}.jpg").write_bytes(jpeg(scene(200, 300, seed=i)))
     code = (
-        "import sys; from roadseg.client import Client\n"
+        "import signal, sys; from roadseg.client import Client\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background leaves out
         "Client(sys.argv[1]).segment_folder(sys.argv[2], sys.argv[3], concurrency=3)"
     )
     command = [sys.executable, "-c", code, f"http://127.0.0.1:{service.port}", str(drive), str(output)]
