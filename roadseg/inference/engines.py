@@ -109,11 +109,14 @@ def make_engine(model: ModelFile | Artefact, engine: str, precision: str, device
         streams: how many images shall run side by side on a CPU in OpenVINO; other engines have one stream.
 
     Raises:
-        EngineError: when a name is unknown, the model cannot run so, or the device is not there.
+        EngineError: when a name is unknown, the model cannot run so, the device is not there, or `streams` is no number
+            from 1.
         ArtefactError: when the runtime cannot read the artefact.
         MissingExtraError: when the engine's packages are not installed.
     """
     _refuse_choice(model, engine, precision)
+    if type(streams) is not int or streams < 1:
+        raise EngineError(f"streams is {streams!r}; use a whole number from 1")
     if isinstance(model, Artefact):
         own = model.facts.format
         with name_missing_extra(f"the {own} engine"):

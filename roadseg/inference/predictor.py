@@ -223,7 +223,7 @@ def load_predictor(
         ConfigError: when options are of another type.
         ModelFileError: when the file is missing, damaged or not a model file, or there is no such bundled model.
         ArtefactError: when the folder of an exported model is incomplete, damaged or was changed.
-        EngineError: when engine, precision or device is unknown or unavailable.
+        EngineError: when engine, precision or device is unknown or unavailable, or `streams` is no number from 1.
         MissingExtraError: when the engine's packages are not installed.
     """
     loaded = read_model(model_path(model))

@@ -127,6 +127,13 @@ def test_exported_models_take_streams_and_other_engines_have_one(tiny_artefacts,
         assert (predictor.engine.name, predictor.engine.streams) == (format_name, given)
 
 
+@pytest.mark.parametrize("streams", [0, -1, 1.5, "2", True, None])
+@pytest.mark.parametrize("format_name", ["openvino", "torch"])
+def test_streams_are_a_whole_number_from_1(tiny_artefacts, format_name, streams):
+    with pytest.raises(EngineError, match=rf"streams is {streams!r}; use a whole number from 1"):
+        load_predictor(tiny_artefacts(format_name, 64).path, device="cpu", streams=streams)
+
+
 @pytest.mark.parametrize(("asked", "threads", "given"), [(1, 8, 1), (3, 8, 3), (9, 2, 2), (9, None, 4), (0, 2, 1)])
 def test_there_is_at_most_one_stream_a_core(artefact, monkeypatch, asked, threads, given):
     monkeypatch.setattr("roadseg.inference.openvino_engine.usable_cores", lambda: 4)
