@@ -52,10 +52,12 @@ def serving(command: Sequence[str], port: int, ready_path: str) -> Iterator[subp
         wait_until_ready(process, f"http://127.0.0.1:{port}{ready_path}")
         yield process
     finally:
-        process.terminate()
-        process.wait(60)
-        with suppress(ProcessLookupError):  # LitServe leaves its workers behind
-            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            process.terminate()
+            process.wait(60)
+        finally:
+            with suppress(ProcessLookupError):  # LitServe leaves its workers behind
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
