@@ -64,8 +64,8 @@ def parameter_groups(
 def backbone_layers(backbone: nn.Module) -> list[list[str]]:
     """The layers of a backbone as prefixes of its parameters' names, from the image up.
 
-    Twins: the patch embedding of the image, then every block; what lies between the stages (their patch embeddings and
-    positional encodings) belongs to the block behind it. Other backbones: the stem, then the four stages.
+    Twins: the stem and the patch embedding of the image, then every block; what lies between the stages (their patch
+    embeddings and positional encodings) belongs to the block behind it. Other backbones: the stem, then the stages.
     """
     if isinstance(backbone, Twins):
         return list(_twins_layers(backbone))
@@ -90,7 +90,7 @@ def layer_of(name: str, layers: Sequence[Sequence[str]]) -> int:
 
 
 def _twins_layers(backbone: Twins) -> Iterator[list[str]]:
-    yield ["patch_embeds.0"]
+    yield ["detail", "patch_embeds.0"]
     for stage, blocks in enumerate(backbone.blocks):
         assert isinstance(blocks, nn.ModuleList)
         for index in range(len(blocks)):

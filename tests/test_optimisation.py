@@ -78,6 +78,7 @@ def test_layer_decay_of_other_backbones_by_their_stages(backbone, powers):
     [
         ("twins_svt_nano", {"position": "none"}),
         ("twins_svt_nano", {"downsampling": "attention"}),
+        ("twins_svt_nano", {"stem": "detail", "pattern": ["C", "C", "CG", "CG"]}),
         ("pvt_v2_b0", {}),
         ("swin_tiny", {"position": "peg"}),
         ("halonet_h0", {}),

@@ -21,7 +21,7 @@ class AuxiliaryHead(nn.Module):
     Args:
         in_channels: of the feature.
         num_classes: classes of the logits.
-        feature: which of the four features it takes.
+        feature: which of the four features at strides 4 to 32 it takes.
         channels: of the hidden map.
         dropout: probability that a channel of the hidden map is dropped in training.
     """
@@ -40,9 +40,10 @@ class AuxiliaryHead(nn.Module):
         """Logits (B, num_classes, H, W).
 
         Args:
-            features: of a padded image, at strides from 4, as `Segmenter.features` gives them.
+            features: of a padded image, as `Segmenter.features` gives them; a first one of stride 2 is not read.
             size: (H, W) of the image before it was padded.
         """
+        features = features[-4:]
         hidden = F.relu(self.norm(self.project(features[self.feature])))
         padded = [4 * side for side in features[0].shape[-2:]]
         logits = F.interpolate(self.head(self.dropout(hidden)), padded, mode="bilinear")
@@ -79,12 +80,12 @@ def build_auxiliary(
 
     Args:
         settings: from `auxiliary_settings`.
-        out_channels: of the backbone's four features.
+        out_channels: of the backbone's features.
         num_classes: classes of the logits.
     """
     if settings is None:
         return None
-    return AuxiliaryHead(out_channels[settings["feature"]], num_classes, settings["feature"], settings["channels"])
+    return AuxiliaryHead(out_channels[-4:][settings["feature"]], num_classes, settings["feature"], settings["channels"])
 
 
 def _check_whole(name: str, value: Any, least: int, most: int) -> None:

@@ -1,7 +1,8 @@
-"""The backbones: an image in, four feature maps at strides 4, 8, 16 and 32 out. One dict a family.
+"""The backbones: an image in, feature maps at strides 4, 8, 16 and 32 out. One dict a family.
 
 A backbone is an `nn.Module` that takes normalised images (B, 3, H, W) of any size, returns a list of four NCHW features
-whose sides are rounded up, and has `out_channels`, their channel counts, and `set_grad_checkpointing`.
+whose sides are rounded up, and has `out_channels`, their channel counts, and `set_grad_checkpointing`. A Twins whose
+`stem` is "detail" has a feature of stride 2 before the four.
 """
 
 from collections.abc import Callable, Collection, Mapping

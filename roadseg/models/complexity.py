@@ -34,7 +34,10 @@ _PARTS = (
     (ATTENTION_PRODUCTS, re.compile(_ATTENTION + r"(\.pos_embed)?$")),
     ("MLP", re.compile(r"(^|\.)mlp(\.|$)")),
     ("positional encoding", re.compile(r"(^|\.)(pos_block|peg)(\.|$)")),
-    ("embedding", re.compile(r"^(patch_embeds?|stem|conv1|conv_stem)(\.|$)|^(layers|stages)\.\d+\.downsample(\.|$)")),
+    (
+        "embedding",
+        re.compile(r"^(patch_embeds?|detail|stem|conv1|conv_stem)(\.|$)|^(layers|stages)\.\d+\.downsample(\.|$)"),
+    ),
     ("classifier", re.compile(r"^(head|final_conv)(\.|$)")),
 )
 
@@ -110,7 +113,9 @@ def _macs_by_module(module: nn.Module, size: tuple[int, int]) -> dict[str, int]:
     if any(not 1 <= side <= LARGEST_SIDE_PX for side in size):
         raise ModelError(f"the image size is {size[0]}x{size[1]}; use sides from 1 to {LARGEST_SIDE_PX} px")
     # Tensors without memory stand in for the module's own.
-    state = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    state: dict[str, torch.Tensor] = {name: tensor.to("meta") for name, tensor in module.named_buffers()}
+    # A parameter's copy is a plain tensor, which modules that ask for their parameters by name would refuse.
+    state |= {name: nn.Parameter(tensor.to("meta"), False) for name, tensor in module.named_parameters()}
     floats = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
     image = torch.empty(1, 3, *size, device="meta", dtype=next(floats, torch.float32))
     counter = FlopCounterMode(display=False)

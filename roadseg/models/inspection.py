@@ -73,7 +73,7 @@ def attention_input(network: nn.Module, image: Tensor, stage: int, block: int) -
         The module, and (1, h, w, C) float32 tokens, where h and w are the stage's.
 
     Raises:
-        ModelError: when there is no such block, or its attention has a halo.
+        ModelError: when there is no such block, or it has no attention that can be looked at.
     """
     blocks = twins_of(network).blocks
     if not 0 <= stage < len(blocks) or not 0 <= block < len(_stage(blocks, stage)):
@@ -81,7 +81,10 @@ def attention_input(network: nn.Module, image: Tensor, stage: int, block: int) -
         raise ModelError(f"no block {block} in stage {stage}; the stages, from 0, have {depths} blocks")
     found = _stage(blocks, stage)[block]
     if not isinstance(found, Block) or not isinstance(found.attn, Inspectable):
-        raise ModelError(f"block {block} of stage {stage} attends with a halo; only kinds L and G can be looked at")
+        kind = type(found.attn).__name__ if isinstance(found, Block) else type(found).__name__
+        raise ModelError(
+            f"block {block} of stage {stage} is a {kind}; only local and global attention (L and G) can be looked at"
+        )
     seen: list[Tensor] = []
     # The norm sees the whole map; the attention may be given it strip by strip.
     handle = found.norm1.register_forward_hook(lambda module, given, normalised: seen.append(normalised))

@@ -50,7 +50,7 @@ class Segmenter(Network):
 
     Args:
         backbone: see `roadseg.models.backbones`.
-        decoder: features to logits (B, C, H / 4, W / 4).
+        decoder: features to logits (B, C, H / s, W / s), where s is its `stride`.
         num_classes: C.
         mean: of the RGB values, in 0..255.
         std: of the RGB values, in 0..255.
@@ -66,6 +66,7 @@ class Segmenter(Network):
     ) -> None:
         super().__init__(backbone, num_classes, mean, std)
         self.decoder = decoder
+        self.logits_scale = float(cast(int, decoder.stride))
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment images.
@@ -79,13 +80,13 @@ class Segmenter(Network):
         return self.decode(self.features(image), (image.shape[-2], image.shape[-1]))
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The backbone's four features of images (B, 3, H, W), padded at the right and bottom to whole patches."""
+        """The backbone's features of images (B, 3, H, W), padded at the right and bottom to whole patches."""
         # With whole patches at every stride, the features of all scales cover exactly the same part of the image.
         return self.backbone(pad_image(self.normalise(image), SIZE_MULTIPLE))
 
     def decode(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits (B, num_classes, H, W) from the `features` of images of a size (H, W)."""
-        logits = F.interpolate(self.decoder(features), scale_factor=4.0, mode="bilinear")
+        logits = F.interpolate(self.decoder(features), scale_factor=self.logits_scale, mode="bilinear")
         return crop_image(logits, *size)
 
 

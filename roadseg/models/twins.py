@@ -26,6 +26,9 @@ from roadseg.models.twins_blocks import (
     Attention,
     AttentionDownsampling,
     Block,
+    ConvolutionMixing,
+    DetailStem,
+    OverlappingEmbedding,
     PatchEmbedding,
     PositionalEncoding,
     initialise,
@@ -47,13 +50,15 @@ class TwinsOptions:
         mlp_ratios: hidden channels of the MLPs, as a multiple of the stage's.
         sr_ratios: side of the patches that global attention summarises.
         pattern: kinds of attention of a stage's blocks, repeated to its depth: L for local windows (LSA), G for global
-            (GSA), H for blocks with a halo. SVT is "LG", PCPVT is "G".
+            (GSA), H for blocks with a halo, C for a depthwise convolution in attention's place. SVT is "LG", PCPVT "G".
         window_size: side of the windows and blocks.
         halo_size: width of the ring around blocks.
         padding: of windows at the edges, "zero" (of the public weights) or "mask" (never attended).
         subsampling: of global attention, "conv", "separable" or "avgpool".
         position: "peg", or "none".
         downsampling: between stages, "patch" (a strided convolution) or "attention" (HaloNet's).
+        stem: "patch" embeds patches of 4 x 4 pixels; "detail" comes there by two overlapping convolutions of stride 2,
+            and gives the map between them, of half as many channels as the first stage, as a feature of its own.
 
     Raises:
         ModelError: when an option has an unknown value, or sizes do not fit.
@@ -71,6 +76,7 @@ class TwinsOptions:
     subsampling: Subsampling = "conv"
     position: Literal["peg", "none"] = "peg"
     downsampling: Literal["patch", "attention"] = "patch"
+    stem: Literal["patch", "detail"] = "patch"
 
     def __post_init__(self) -> None:
         """Check everything."""
@@ -78,12 +84,14 @@ class TwinsOptions:
             _check_numbers(name, getattr(self, name), least)
         if len(self.pattern) != STAGES or any(not _is_pattern(kinds) for kinds in self.pattern):
             raise ModelError(
-                f"pattern is {self.pattern}; use letters L (local), G (global) and H (halo), such as 'LG', or one such "
-                f"word for each of the {STAGES} stages"
+                f"pattern is {self.pattern}; use letters L (local), G (global), H (halo) and C (convolution), such as "
+                f"'LG', or one such word for each of the {STAGES} stages"
             )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; use one of: {', '.join(choices)}")
+        if self.stem == "detail" and self.embed_dims[0] < 2:
+            raise ModelError("embed_dims is 1 for the first stage; a stem 'detail' has half of it: use at least 2")
         for dim, heads in zip(self.embed_dims, self.num_heads, strict=True):
             if dim % heads:
                 raise ModelError(f"num_heads is {heads} for a stage of {dim} channels; use a divisor of {dim}")
@@ -113,6 +121,7 @@ _CHOICES = {
     "subsampling": tuple(SUBSAMPLINGS),
     "position": ("peg", "none"),
     "downsampling": ("patch", "attention"),
+    "stem": ("patch", "detail"),
 }
 
 
@@ -128,7 +137,8 @@ class Twins(nn.Module):
     def __init__(self, options: TwinsOptions, *, drop_path_rate: float = 0.0, num_classes: int = 0) -> None:
         super().__init__()
         dims, depths = options.embed_dims, options.depths
-        self.out_channels = list(dims)
+        self.detail = DetailStem(dims[0] // 2) if options.stem == "detail" else None
+        self.out_channels = [dims[0] // 2, *dims] if self.detail else list(dims)
         self.num_classes = num_classes
         self.grad_checkpointing = False
         self.patch_embeds = nn.ModuleList(_embedding(options, stage) for stage in range(STAGES))
@@ -156,9 +166,13 @@ class Twins(nn.Module):
             image: (B, 3, H, W), any H and W.
 
         Returns:
-            (B, out_channels[i], ceil(H / s), ceil(W / s)) for s = 4, 8, 16, 32, channels-last in memory.
+            (B, out_channels[i], ceil(H / s), ceil(W / s)) for s = 4, 8, 16, 32, with a stem "detail" for s = 2 before
+            them, channels-last in memory.
         """
         tokens, features = image.permute(0, 2, 3, 1), []
+        if self.detail is not None:
+            tokens = self.detail(tokens)
+            features.append(tokens.permute(0, 3, 1, 2))
         for stage in range(STAGES):
             if self.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(self._stage, stage, tokens, use_reentrant=False)
@@ -201,6 +215,8 @@ def _attention(options: TwinsOptions, kind: str, stage: int) -> Attention:
     dim, heads, window = options.embed_dims[stage], options.num_heads[stage], options.window_size[stage]
     if kind == "L":
         return LocallyGroupedAttention(dim, heads, window, options.padding)
+    if kind == "C":
+        return ConvolutionMixing(dim)
     if kind == "H":
         return HaloAttention(dim, heads, window, options.halo_size[stage], options.padding)
     return GlobalSubsampledAttention(dim, heads, options.sr_ratios[stage], options.subsampling)
@@ -209,7 +225,7 @@ def _attention(options: TwinsOptions, kind: str, stage: int) -> Attention:
 def _embedding(options: TwinsOptions, stage: int) -> nn.Module:
     dim = options.embed_dims[stage]
     if stage == 0:
-        return PatchEmbedding(3, dim, 4)
+        return OverlappingEmbedding(dim // 2, dim) if options.stem == "detail" else PatchEmbedding(3, dim, 4)
     before = options.embed_dims[stage - 1]
     if options.downsampling == "patch":
         return PatchEmbedding(before, dim, 2)
@@ -220,7 +236,7 @@ def _embedding(options: TwinsOptions, stage: int) -> nn.Module:
 
 
 def _is_pattern(kinds: Any) -> bool:
-    return isinstance(kinds, str) and kinds != "" and set(kinds) <= set("LGH")
+    return isinstance(kinds, str) and kinds != "" and set(kinds) <= set("LGHC")
 
 
 def _check_numbers(name: str, values: tuple[float, ...], least: float) -> None:

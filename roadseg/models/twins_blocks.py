@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from roadseg.models.attention import GlobalSubsampledAttention, LocallyGroupedAttention, Padding, PatchConv2d
+from roadseg.models.attention import Context, GlobalSubsampledAttention, LocallyGroupedAttention, Padding, PatchConv2d
 from roadseg.models.halo import HaloAttention
 from roadseg.models.padding import every_second
 from roadseg.models.strips import in_strips
@@ -15,7 +15,65 @@ from roadseg.models.strips import in_strips
 BLOCK_NORM_EPS = 1e-6
 """The authors' choice for the norms of blocks; those of patches keep torch's 1e-5."""
 
-Attention = LocallyGroupedAttention | GlobalSubsampledAttention | HaloAttention
+MIXING_KERNEL = 7
+"""Side of the convolution that stands in attention's place: that of Twins' windows, and of ConvNeXt's blocks."""
+
+
+class ConvolutionMixing(nn.Module):
+    """A depthwise 7x7 convolution, GELU and a projection, in the place of local attention.
+
+    What it lends a network that few images must teach: neighbours are near by construction, and no edge of a window is
+    in the way (arXiv 2201.03545 has the kernel, arXiv 2203.04838 the order).
+
+    Args:
+        dim: channels.
+    """
+
+    row_multiple = None
+    """A position sees rows above and below it, so that a map cannot be worked off in strips."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(dim, dim, MIXING_KERNEL, padding=MIXING_KERNEL // 2, groups=dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def context(self, tokens: Tensor) -> Context:
+        """Nothing is shared by all positions."""
+        return ()
+
+    def forward(self, tokens: Tensor, context: Context = ()) -> Tensor:
+        """Mix; (B, H, W, C) to the same shape."""
+        mixed = self.mix(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.proj(F.gelu(mixed))
+
+
+Attention = LocallyGroupedAttention | GlobalSubsampledAttention | HaloAttention | ConvolutionMixing
+
+
+class DetailStem(nn.Module):
+    """A 3x3 convolution of stride 2 with batch norm and ReLU: the feature that still shows what is two pixels wide."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, 3) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        return F.relu(self.norm(self.proj(tokens.permute(0, 3, 1, 2)))).permute(0, 2, 3, 1)
+
+
+class OverlappingEmbedding(nn.Module):
+    """A 3x3 convolution of stride 2, normalised: patches that overlap."""
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        return self.norm(self.proj(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
 class PatchEmbedding(nn.Module):

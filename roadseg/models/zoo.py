@@ -158,7 +158,7 @@ def build_backbone(
     pretrained: bool | str = False,
     options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a backbone alone: normalised images (B, 3, H, W) to four features; arguments as for `build_model`.
+    """Build a backbone alone: normalised images (B, 3, H, W) to features; arguments as for `build_model`.
 
     Args:
         name: one of `list_backbones()`.

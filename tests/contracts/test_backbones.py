@@ -28,6 +28,7 @@ VARIATIONS = [
     ("twins_svt_nano", {"pattern": ["L", "LLG", "LLG", "G"], "window_size": [7, 8, 5, 4], "padding": "mask"}),
     ("twins_svt_nano", {"subsampling": "separable", "position": "none"}),
     ("twins_svt_nano", {"subsampling": "avgpool", "downsampling": "attention", "halo_size": 1}),
+    ("twins_svt_nano", {"stem": "detail", "pattern": ["C", "C", "CG", "CG"]}),
     ("swin_tiny", {"position": "peg"}),
 ]
 CASES = [(name, None) for name in SMALLEST] + VARIATIONS
@@ -42,8 +43,9 @@ def build(name: str, options: dict[str, object] | None, drop_path_rate: float = 
     return backbone
 
 
-def sides(size: tuple[int, int]) -> list[tuple[int, int]]:
-    return [tuple(-(-side // stride) for side in size) for stride in (4, 8, 16, 32)]
+def sides(size: tuple[int, int], options: dict[str, object] | None = None) -> list[tuple[int, int]]:
+    strides = (2, 4, 8, 16, 32) if options and options.get("stem") == "detail" else (4, 8, 16, 32)
+    return [tuple(-(-side // stride) for side in size) for stride in strides]
 
 
 def test_each_family_is_represented():
@@ -66,7 +68,7 @@ def test_features_are_at_strides_4_to_32(name):
 @torch.inference_mode()
 def test_any_size_is_taken_and_sides_are_rounded_up(name, options, size):
     features = build(name, options).eval()(torch.randn(1, 3, *size))
-    assert [tuple(f.shape[2:]) for f in features] == sides(size)
+    assert [tuple(f.shape[2:]) for f in features] == sides(size, options)
     assert all(torch.isfinite(f).all() for f in features)
 
 

@@ -42,6 +42,28 @@ def test_gradients_reach_every_parameter(backbone, decoder):
     assert without == []
 
 
+DETAIL = {"stem": "detail", "pattern": ["C", "C", "CG", "CG"], "depths": 1}
+
+
+@pytest.mark.parametrize("resize", ["direct", "stepwise"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (33, 47), (64, 192)])
+def test_a_feature_of_stride_2_gives_logits_of_any_size(size, resize):
+    network = roadseg.build_model(backbone_options=DETAIL, backbone="twins_svt_nano", num_classes=5, resize=resize)
+    with torch.inference_mode():
+        assert network.eval()(torch.zeros(2, 3, *size)).shape == (2, 5, *size)
+        assert network.decoder(network.features(torch.zeros(1, 3, 64, 96))).shape == (1, 5, 32, 48)
+
+
+@pytest.mark.parametrize("decoder", ["fpn", "upernet"])
+def test_peers_read_the_four_features_that_they_know(decoder):
+    torch.manual_seed(0)
+    network = roadseg.build_model("twins_svt_nano", decoder, 5, backbone_options=DETAIL).eval()
+    features = network.features(torch.rand(1, 3, 64, 96) * 255)
+    with torch.inference_mode():
+        assert torch.equal(network.decoder(features), network.decoder(features[1:]))
+    assert [f.shape[1] for f in features] == network.backbone.out_channels == [16, 32, 64, 160, 256]
+
+
 def test_uint8_and_float_images_give_the_same_logits():
     network = roadseg.build_model("twins_svt_nano", num_classes=5, width=16).eval()
     image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)

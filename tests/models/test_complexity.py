@@ -130,6 +130,16 @@ def test_decoder_and_classifier_are_parts():
     assert (parts["classifier"].macs, parts["classifier"].parameters) == (256 * 10, 256 * 10 + 10)
 
 
+@pytest.mark.parametrize("options", [{}, {"stem": "detail", "pattern": ["C", "C", "CG", "CG"]}])
+def test_a_network_with_memory_counts_as_one_without(options):
+    counts = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            network = roadseg.build_model("twins_svt_nano", num_classes=14, width=16, backbone_options=options)
+        counts.append((count_macs(network, (64, 96)), {row.module for row in macs_by_part(network, (64, 96))}))
+    assert counts[0] == counts[1] and ("detail" in counts[0][1]) == bool(options)
+
+
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (LARGEST_SIDE_PX + 1, 5)])
 def test_an_image_size_that_cannot_be_is_refused(size):
     with pytest.raises(ModelError, match=f"the image size is {size[0]}x{size[1]}; use sides from 1 to 65536 px"):

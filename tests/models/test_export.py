@@ -27,6 +27,7 @@ NUM_CLASSES = 19
 # is the most, and at the last, where there is none, hold all that differs; the networks as they are take minutes.
 SHALLOW = {"depths": [2, 1, 1, 2]}
 HALO = {"pattern": "HG", "padding": "mask", "downsampling": "attention"}
+DETAIL = {"stem": "detail", "pattern": ["C", "C", "CG", "CG"]}
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -96,6 +97,7 @@ def test_every_twins_is_exported(name, tmp_path):
     [
         {"pattern": "HG"},
         HALO,
+        DETAIL,
         {"padding": "mask", "subsampling": "separable"},
         {"subsampling": "avgpool"},
         {"position": "none", "window_size": 8},
@@ -111,6 +113,7 @@ def test_variations_are_exported(options, tmp_path):
     [
         ({}, (100, 164)),
         ({}, (448, 448)),
+        (DETAIL, (100, 164)),
         pytest.param(HALO, (100, 164), marks=pytest.mark.slow),
         pytest.param(HALO, (448, 448), marks=pytest.mark.slow),
     ],
@@ -124,7 +127,11 @@ def test_one_exported_program_takes_sizes_that_need_padding_and_sizes_that_do_no
 # In the contract suite each family's smallest backbone is compiled whole.
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("twins_svt_nano", SHALLOW), *(pytest.param(name, None, marks=pytest.mark.slow) for name in sorted(TWINS))],
+    [
+        ("twins_svt_nano", SHALLOW),
+        ("twins_svt_nano", DETAIL),
+        *(pytest.param(name, None, marks=pytest.mark.slow) for name in sorted(TWINS)),
+    ],
 )
 def test_no_twins_breaks_the_graph_that_a_compiler_sees(name, options):
     torch.compiler.reset()

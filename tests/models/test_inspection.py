@@ -135,15 +135,16 @@ def test_the_input_of_a_block_leads_to_what_the_block_gives(network):
     assert not block.norm1._forward_hooks  # nothing is left behind
 
 
-def test_blocks_that_are_not_there_or_have_a_halo_are_refused(network):
+def test_blocks_that_are_not_there_or_cannot_be_looked_at_are_refused(network):
     image = torch.zeros(1, 3, 32, 32)
     with pytest.raises(ModelError, match=r"no block 2 in stage 1.*\[2, 2, 2, 2\]"):
         attention_input(network, image, 1, 2)
     with pytest.raises(ModelError, match="no block 0 in stage -1"):
         attention_input(network, image, -1, 0)
-    halo = build_model("twins_svt_nano", num_classes=3, backbone_options=SMALL | {"pattern": "H"}).eval()
-    with pytest.raises(ModelError, match="halo"):
-        attention_input(halo, image, 0, 0)
+    for pattern, kind in (("H", "HaloAttention"), ("C", "ConvolutionMixing")):
+        other = build_model("twins_svt_nano", num_classes=3, backbone_options=SMALL | {"pattern": pattern}).eval()
+        with pytest.raises(ModelError, match=f"block 0 of stage 0 is a {kind}; only local and global attention"):
+            attention_input(other, image, 0, 0)
     with pytest.raises(ModelError, match="TimmBackbone"):
         twins_of(build_model("resnet18", num_classes=3))
 

@@ -18,10 +18,14 @@ from torch.nn import functional as F
 from roadseg.errors import ModelError
 
 Fuse = Literal["norm_relu", "linear"]
+Resize = Literal["direct", "stepwise"]
+
+FINEST_STRIDES = {4: 4, 5: 2}
+"""Stride of the first of so many features."""
 
 
 class LinearConcatDecoder(nn.Module):
-    """Project each scale to `width`, resize to stride 4, concatenate, fuse to `width`, drop out, classify.
+    """Project each scale to `width`, resize to the finest, concatenate, fuse to `width`, drop out, classify.
 
     Args:
         in_channels: channels of the features, finest first.
@@ -30,9 +34,14 @@ class LinearConcatDecoder(nn.Module):
         fuse: "norm_relu" follows the fusing 1x1 convolution with batch norm and ReLU; "linear" leaves them out, which
             is the article's figure taken literally.
         dropout: probability that a channel of the fused map is dropped in training.
+        resize: "direct" resizes each scale to the finest at once; "stepwise" adds the coarsest to the next one, and so
+            on, which passes over large maps once, not once a scale. Both are bilinear; their maps differ a little.
+
+    Attributes:
+        stride: of the logits, which is the finest feature's.
 
     Raises:
-        ModelError: when `fuse`, `width` or `dropout` is out of range.
+        ModelError: when `fuse`, `resize`, `width` or `dropout` is out of range.
     """
 
     def __init__(
@@ -42,9 +51,12 @@ class LinearConcatDecoder(nn.Module):
         width: int = 256,
         fuse: Fuse = "norm_relu",
         dropout: float = 0.1,
+        resize: Resize = "direct",
     ) -> None:
         super().__init__()
-        _check_options(width, fuse, dropout)
+        _check_options(width, fuse, dropout, resize)
+        self.stride = FINEST_STRIDES[len(in_channels)]
+        self.resize = resize
         self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
         # Batch norm has a bias of its own.
         self.fuse = nn.Conv2d(width * len(in_channels), width, 1, bias=fuse == "linear")
@@ -53,11 +65,9 @@ class LinearConcatDecoder(nn.Module):
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits (B, num_classes, H / 4, W / 4) from features at strides 4, 8, 16, 32."""
+        """Logits (B, num_classes, H / stride, W / stride) from features at strides 4, 8, 16, 32, or 2 to 32."""
         kernels, bias = self._folded()
-        fused = F.conv2d(features[0], kernels[0], bias)  # the finest scale has the size already
-        for feature, kernel in zip(features[1:], kernels[1:], strict=True):
-            fused += F.interpolate(F.conv2d(feature, kernel), fused.shape[-2:], mode="bilinear")
+        fused = (_stepwise if self.resize == "stepwise" else _direct)(features, kernels, bias)
         if self.norm is not None:
             # In evaluation batch norm is a fixed scale and offset a channel, and part of the kernels.
             fused = F.relu_(self.norm(fused) if self.training else fused)
@@ -80,9 +90,26 @@ class LinearConcatDecoder(nn.Module):
         return kernels, bias
 
 
-def _check_options(width: int, fuse: str, dropout: float) -> None:
+def _direct(features: Sequence[Tensor], kernels: Sequence[Tensor], bias: Tensor) -> Tensor:
+    fused = F.conv2d(features[0], kernels[0], bias)  # the finest scale has the size already
+    for feature, kernel in zip(features[1:], kernels[1:], strict=True):
+        fused += F.interpolate(F.conv2d(feature, kernel), fused.shape[-2:], mode="bilinear")
+    return fused
+
+
+def _stepwise(features: Sequence[Tensor], kernels: Sequence[Tensor], bias: Tensor) -> Tensor:
+    fused = F.conv2d(features[-1], kernels[-1], bias)
+    for feature, kernel in zip(features[-2::-1], kernels[-2::-1], strict=True):
+        projected = F.conv2d(feature, kernel)
+        fused = projected + F.interpolate(fused, projected.shape[-2:], mode="bilinear")
+    return fused
+
+
+def _check_options(width: int, fuse: str, dropout: float, resize: str) -> None:
     if fuse not in ("norm_relu", "linear"):
         raise ModelError(f"fuse is '{fuse}'; linear_concat knows 'norm_relu' and 'linear'")
+    if resize not in ("direct", "stepwise"):
+        raise ModelError(f"resize is '{resize}'; linear_concat knows 'direct' and 'stepwise'")
     if width < 1:
         raise ModelError(f"width is {width}; the decoder needs at least 1 channel")
     if not 0 <= dropout < 1:

@@ -25,6 +25,8 @@ class SmpDecoder(nn.Module):
         pools_globally: whether it normalises a single pooled value a channel, which one image cannot train.
     """
 
+    stride = 4
+
     def __init__(self, decoder: nn.Module, channels: int, num_classes: int, pools_globally: bool = False) -> None:
         super().__init__()
         self.decoder = decoder
@@ -34,7 +36,7 @@ class SmpDecoder(nn.Module):
         initialize_head(self.head)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits (B, num_classes, H / 4, W / 4) from features at strides 4, 8, 16, 32.
+        """Logits (B, num_classes, H / 4, W / 4) from features at strides 4, 8, 16, 32; one of 2 before is not read.
 
         Raises:
             ModelError: in training with a single image, where the pooled branch has nothing to normalise over.
@@ -45,7 +47,7 @@ class SmpDecoder(nn.Module):
                 "of 1; use a batch size of 2 or more"
             )
         unread = features[0].new_empty(0)
-        return self.head(self.decoder([unread, unread, *features]))
+        return self.head(self.decoder([unread, unread, *features[-4:]]))
 
 
 def fpn(in_channels: Sequence[int], num_classes: int, width: int = 256, dropout: float = 0.2) -> SmpDecoder:
@@ -74,4 +76,4 @@ def deeplabv3plus(in_channels: Sequence[int], num_classes: int, width: int = 256
 
 
 def _six(in_channels: Sequence[int]) -> list[int]:
-    return [3, 0, *in_channels]
+    return [3, 0, *in_channels[-4:]]
