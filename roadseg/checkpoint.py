@@ -17,7 +17,7 @@ HEADER_KEY = "roadseg"
 """Key of a Lightning checkpoint under which a task describes itself."""
 
 LATER_SETTINGS: Mapping[str, Any] = dict(
-    loss=[{"name": "cross_entropy"}], layer_decay=1.0, no_decay=[], auxiliary=None, init_from=None
+    loss=[{"name": "cross_entropy"}], layer_decay=1.0, no_decay=[], auxiliary=None, init_from=None, coarse_steps=0
 )
 """With what checkpoints were trained that are older than a setting of the segmentation task."""
 

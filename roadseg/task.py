@@ -10,6 +10,7 @@ from torch import Tensor
 
 from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
 from roadseg.class_weights import class_weight_tensor, parse_class_weights, weights_of_training_data
+from roadseg.coarse_start import check_coarse_steps, halve
 from roadseg.data.sampling import derive_seed
 from roadseg.distillation import load_distillation
 from roadseg.divergence import refuse_divergence
@@ -63,6 +64,8 @@ class SegmentationTask(ScoredTask):
         no_decay: modules that have none either, for example pos_block.
         warmup_steps: steps of linear warm-up.
         poly_power: exponent of the decay that follows.
+        coarse_steps: so many first steps see images and labels at half their size, which costs a quarter; see
+            `roadseg.coarse_start`.
         loss: the terms of the loss, each with its name, its weight and its own options; null is cross_entropy. See
             `roadseg.losses`.
         class_weights: class name to loss weight, classes not named having 1; or a rule by which they follow from the
@@ -99,6 +102,7 @@ class SegmentationTask(ScoredTask):
         no_decay: list[str] | None = None,
         warmup_steps: int = 1500,
         poly_power: float = 0.9,
+        coarse_steps: int = 0,
         loss: list[dict[str, Any]] | None = None,
         class_weights: dict[str, float] | str | None = None,
         label_smoothing: float = 0.0,
@@ -109,6 +113,7 @@ class SegmentationTask(ScoredTask):
         super().__init__()
         check_rates(lr, decoder_lr_multiple, layer_decay, weight_decay, warmup_steps, poly_power)
         check_one_start(pretrained, init_from)
+        check_coarse_steps(coarse_steps)
         self.taxonomy = taxonomy
         # What the network is, and how it is trained; a checkpoint carries both.
         self.architecture: dict[str, Any] = {
@@ -131,6 +136,7 @@ class SegmentationTask(ScoredTask):
             "no_decay": list(no_decay or []),
             "warmup_steps": warmup_steps,
             "poly_power": poly_power,
+            "coarse_steps": coarse_steps,
             "loss": parse_terms(_CROSS_ENTROPY if loss is None else loss),
             "class_weights": parse_class_weights(class_weights),
             "label_smoothing": label_smoothing,
@@ -213,6 +219,8 @@ class SegmentationTask(ScoredTask):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch."""
         image, mask = batch["image"], batch["mask"]
+        if self.global_step < self.recipe["coarse_steps"]:
+            image, mask = halve(image, mask)
         features, size = self._features(image), (image.shape[-2], image.shape[-1])
         logits = self._decode(features, size)
         terms = self.loss.terms(logits, mask)
