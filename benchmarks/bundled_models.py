@@ -19,18 +19,14 @@ Needs CamVid and its 32-class frames in the data root (`ROADSEG_DATA`).
 import argparse
 import hashlib
 import json
-import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from PIL import Image
 
+from benchmarks.training_runs import ROOT, digest, fit, read_settings, varied
 from roadseg.benching.machine import describe_machine
 from roadseg.data.root import data_root
 from roadseg.evaluation.evaluate import evaluate
@@ -41,7 +37,6 @@ from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg.packaging import package_checkpoint
 from roadseg.taxonomy import load_taxonomy
 
-ROOT = Path(__file__).resolve().parents[1]
 LICENCE = "research use only (trained on CamVid)"
 SHORT_SIDES_PX = (None, 288, 360, 432, 504)
 """What is tried; None segments images at their own size."""
@@ -54,38 +49,22 @@ ELEVEN = {
 """CamVid's eleven classes in the order of their indices, and the classes of hdmap-camvid that each holds."""
 
 
-def run_name(name: str) -> str:
-    """Name of a run: the model's, and a digest of its settings with those of its data."""
-    config = ROOT / "configs" / "bundled" / f"{name}.yaml"
-    settings = yaml.safe_load(config.read_text())
-    data = yaml.safe_load((config.parent / settings["data"]).read_text())
-    return f"{name}-{hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()[:8]}"
+def settings_of(name: str) -> dict[str, Any]:
+    """Settings of a bundled configuration, with those of its data."""
+    return read_settings(ROOT / "configs" / "bundled" / f"{name}.yaml")
 
 
-def fit(name: str, run: Path, *overrides: str) -> Path:
-    """Train a bundled configuration, or go on with it; the checkpoint of its last step."""
-    config = ROOT / "configs" / "bundled" / f"{name}.yaml"
-    last = newest(run)
-    if last is None or steps_of(last) < yaml.safe_load(config.read_text())["trainer"]["max_steps"]:
-        command = [sys.executable, "-m", "roadseg", "fit", "-c", str(config), "--name", run.name, *overrides]
-        command += ["--trainer.default_root_dir", str(run.parent), *(["--ckpt_path", str(last)] if last else [])]
-        if status := subprocess.run(command, cwd=ROOT).returncode:  # it has said why
-            raise SystemExit(status)
-        last = newest(run)
-    if last is None:
-        raise SystemExit(f"the training left no checkpoint under {run}")
-    return last
+def train(name: str, runs: Path, *, hold_out: bool) -> Path:
+    """Train a bundled configuration, or go on with it; the checkpoint of its last step.
 
-
-def newest(run: Path) -> Path | None:
-    """The last checkpoint of a run's latest version that has one."""
-    found = list(run.glob("version_*/checkpoints/last.ckpt"))
-    return max(found, key=lambda path: int(re.sub(r"\D", "", path.parts[-3])), default=None)
-
-
-def steps_of(checkpoint: Path) -> int:
-    """Steps after which a checkpoint was written."""
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    Args:
+        name: of the model.
+        runs: folder of the trainings.
+        hold_out: whether the configuration's drive is held out; otherwise every frame is trained on.
+    """
+    settings = settings_of(name)
+    run = runs / f"{name}-{digest(settings)}{'-held-out' if hold_out else ''}"
+    return fit(settings if hold_out else varied(settings, {"data": {"hold_out": []}}), run)
 
 
 def choose_scale(checkpoint: Path, frames: ScoredFrames) -> dict[str, Any]:
@@ -145,7 +124,7 @@ def drive_of(name: str) -> ScoredFrames:
 def score_held_out(name: str, runs: Path) -> dict[str, Any]:
     """Train with a drive held out; the scale that is best on that drive, and the scores there."""
     frames = drive_of(name)
-    choice = choose_scale(fit(name, runs / f"{run_name(name)}-held-out"), frames)
+    choice = choose_scale(train(name, runs, hold_out=True), frames)
     return {"frames": len(frames), "datasets": frames.datasets(), **choice}
 
 
@@ -167,7 +146,7 @@ def main() -> None:
     config, runs = f"configs/bundled/{args.name}.yaml", args.runs.resolve()
     held_out = None if args.scale_of else score_held_out(args.name, runs)
     side = held_out["short_side_px"] if held_out else read_model_file(model_path(args.scale_of)).header.short_side_px
-    final = fit(args.name, runs / run_name(args.name), "--data.hold_out", "[]")
+    final = train(args.name, runs, hold_out=False)
     target = WEIGHTS / f"{args.name}.safetensors"
     digest = package_checkpoint(final, target, short_side_px=side, weights_licence=LICENCE, half=True)
     report: dict[str, Any] = {

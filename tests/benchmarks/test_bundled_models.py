@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,71 +11,19 @@ from benchmarks import bundled_models
 from roadseg.evaluation.evaluate import Evaluation
 from roadseg.label_sets import LabelSets
 from roadseg.taxonomy import load_taxonomy
+from tests.benchmarks.fake_runs import write_checkpoint
 
-STEPS = yaml.safe_load((bundled_models.ROOT / "configs" / "bundled" / "roadseg-nano.yaml").read_text())["trainer"][
-    "max_steps"
-]
-
-
-def write_checkpoint(run: Path, version: int, steps: int) -> Path:
-    path = run / f"version_{version}" / "checkpoints" / "last.ckpt"
-    path.parent.mkdir(parents=True)
-    torch.save({"global_step": steps}, path)
-    return path
+STEPS = bundled_models.settings_of("roadseg-nano")["trainer"]["max_steps"]
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """The training commands that were started; each leaves a finished checkpoint in a version of its own."""
-    commands = []
-
-    def run(command, cwd):
-        commands.append(command)
-        folder = Path(command[command.index("--trainer.default_root_dir") + 1])
-        write_checkpoint(folder / command[command.index("--name") + 1], 10 + len(commands), STEPS)
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(bundled_models.subprocess, "run", run)
-    return commands
-
-
-def test_a_training_that_was_interrupted_goes_on(tmp_path, started):
-    run = tmp_path / "run"
-    write_checkpoint(run, 2, 100)
-    last = write_checkpoint(run, 9, 200)
-    (run / "version_10" / "checkpoints").mkdir(parents=True)  # was ended before its first checkpoint
-    made = bundled_models.fit("roadseg-nano", run, "--data.hold_out", "[]")
-    assert started[0][-2:] == ["--ckpt_path", str(last)] and "--data.hold_out" in started[0]
-    assert made == run / "version_11" / "checkpoints" / "last.ckpt"
-
-
-def test_a_finished_training_is_not_run_again(tmp_path, started):
-    last = write_checkpoint(tmp_path / "run", 0, STEPS)
-    assert bundled_models.fit("roadseg-nano", tmp_path / "run") == last and not started
-
-
-def test_another_recipe_is_another_run(tmp_path, monkeypatch):
-    for part in ("bundled", "data"):
-        (tmp_path / "configs" / part).mkdir(parents=True)
-    recipe, data = tmp_path / "configs" / "bundled" / "roadseg-nano.yaml", tmp_path / "configs" / "data" / "d.yaml"
-    recipe.write_text("data: ../data/d.yaml\nseed_everything: 0\n")
-    data.write_text("batch_size: 8\n")
-    monkeypatch.setattr(bundled_models, "ROOT", tmp_path)
-    names = [bundled_models.run_name("roadseg-nano")]
-    recipe.write_text("data: ../data/d.yaml\nseed_everything: 1\n")
-    names.append(bundled_models.run_name("roadseg-nano"))
-    data.write_text("batch_size: 4\n")
-    names.append(bundled_models.run_name("roadseg-nano"))
-    data.write_text("# a remark\nbatch_size: 4\n")
-    assert bundled_models.run_name("roadseg-nano") == names[-1]
-    assert len(set(names)) == 3 and all(name.startswith("roadseg-nano-") for name in names)
-
-
-def test_a_training_that_fails_ends_the_command_with_its_status(tmp_path, monkeypatch):
-    monkeypatch.setattr(bundled_models.subprocess, "run", lambda command, cwd: SimpleNamespace(returncode=1))
-    with pytest.raises(SystemExit) as ended:
-        bundled_models.fit("roadseg-nano", tmp_path / "run")
-    assert ended.value.code == 1
+def test_one_training_holds_the_drive_out_and_the_other_none(tmp_path, started):
+    held = bundled_models.train("roadseg-nano", tmp_path, hold_out=True)
+    final = bundled_models.train("roadseg-nano", tmp_path, hold_out=False)
+    configs = [yaml.safe_load(Path(command[command.index("-c") + 1]).read_text()) for command in started]
+    assert [config["data"].pop("hold_out") for config in configs] == [["0006R0"], []]
+    assert configs[0] == configs[1] and configs[0]["seed_everything"] == 0
+    assert held.parents[2].name == f"{final.parents[2].name}-held-out"
+    assert bundled_models.train("roadseg-nano", tmp_path, hold_out=True) == held and len(started) == 2
 
 
 def test_the_best_scale_is_chosen_once(tmp_path, monkeypatch):

@@ -1,0 +1,100 @@
+"""Trainings that benchmarks start, and that the same command goes on with after an interruption."""
+
+import copy
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def read_settings(config: Path) -> dict[str, Any]:
+    """Settings of a configuration, those of its data, which it may name by a file, among them.
+
+    Args:
+        config: YAML file of `roadseg fit`.
+    """
+    settings = yaml.safe_load(config.read_text())
+    if isinstance(settings["data"], str):
+        settings["data"] = yaml.safe_load((config.parent / settings["data"]).read_text())
+    return settings
+
+
+def varied(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of settings with some changed; a mapping changes what it names, everything else is replaced.
+
+    Args:
+        settings: from `read_settings`.
+        changes: in the same shape; None takes a setting away.
+    """
+    result = copy.deepcopy(dict(settings))
+    for name, value in changes.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(name), Mapping):
+            result[name] = varied(result[name], value)
+        else:
+            result[name] = copy.deepcopy(value)
+    return result
+
+
+def digest(settings: Any) -> str:
+    """Eight letters that differ where settings do."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def fit(settings: Mapping[str, Any], run: Path) -> Path:
+    """Train, or go on with a training that was interrupted.
+
+    Args:
+        settings: of `roadseg fit`; they are kept beside the run, as RUN.yaml.
+        run: folder of the training.
+
+    Returns:
+        The checkpoint of its last step.
+
+    Raises:
+        SystemExit: with the training's own status where it failed.
+    """
+    last = newest(run)
+    if last is None or steps_of(last) < settings["trainer"]["max_steps"]:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        config = run.with_name(f"{run.name}.yaml")
+        config.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+        command = [sys.executable, "-m", "roadseg", "fit", "-c", str(config), "--name", run.name]
+        command += ["--trainer.default_root_dir", str(run.parent), *(["--ckpt_path", str(last)] if last else [])]
+        if status := subprocess.run(command, cwd=ROOT).returncode:  # it has said why
+            raise SystemExit(status)
+        last = newest(run)
+    if last is None:
+        raise SystemExit(f"the training left no checkpoint under {run}")
+    return last
+
+
+def newest(run: Path) -> Path | None:
+    """The last checkpoint of a run's latest version that has one."""
+    found = list(run.glob("version_*/checkpoints/last.ckpt"))
+    return max(found, key=lambda path: int(re.sub(r"\D", "", path.parts[-3])), default=None)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """Steps after which a checkpoint was written."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+
+
+def last_scores(checkpoint: Path) -> dict[str, float]:
+    """Scores of the last validation of the run that wrote a checkpoint, without their prefix "val/"."""
+    with (checkpoint.parents[1] / "metrics.csv").open() as file:
+        last = [row for row in csv.DictReader(file) if row.get("val/miou")][-1]
+    return {
+        name.removeprefix("val/"): float(value) for name, value in last.items() if name.startswith("val/") and value
+    }

@@ -1,0 +1,89 @@
+"""The ablation's table: which settings a row has, which runs count, and what a gain is compared with."""
+
+import statistics
+
+import pytest
+import yaml
+
+from benchmarks import ablation
+from benchmarks.training_runs import ROOT
+from tests.benchmarks.fake_runs import write_checkpoint
+
+PLAN = {
+    "config": "configs/bundled/roadseg-nano.yaml",
+    "common": {"trainer": {"max_steps": 600}},
+    "rows": [
+        {"name": "base", "why": "what it is compared with", "changes": {"model": {"lr": 0.5}}},
+        {"name": "no dice", "why": "w", "against": "base", "changes": {"model": {"loss": [{"name": "cross_entropy"}]}}},
+        {"name": "and less decay", "why": "w", "against": "no dice", "changes": {"model": {"weight_decay": 0.0}}},
+    ],
+}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(PLAN))
+    return ablation.read_plan(path)
+
+
+def finish(row, seed, runs, value, steps=600):
+    _, run = ablation.run_of(row, seed, runs)
+    write_checkpoint(run, 0, steps)
+    header = ",".join(["step", *(f"val/{name}" for name in ablation.SCORES)])
+    (run / "version_0" / "metrics.csv").write_text(header + "\n5" + f",{value}" * len(ablation.SCORES) + "\n")
+
+
+def test_rows_build_on_the_row_that_they_are_compared_with(rows):
+    shared = [(row.settings["model"]["lr"], row.settings["trainer"]["max_steps"]) for row in rows]
+    assert shared == [(0.5, 600)] * 3
+    assert [len(row.settings["model"]["loss"]) for row in rows] == [3, 1, 1]
+    assert [row.settings["model"]["weight_decay"] for row in rows] == [0.01, 0.01, 0.0]
+    assert rows[0].settings["data"]["hold_out"] == ["0006R0"]
+
+
+def test_every_row_and_seed_is_a_run_of_its_own(rows, tmp_path):
+    runs = {ablation.run_of(row, seed, tmp_path)[1] for row in rows for seed in (0, 1)}
+    assert len(runs) == 6
+    assert ablation.run_of(rows[0], 3, tmp_path)[0]["seed_everything"] == 3
+
+
+def test_gains_are_of_shared_seeds_and_the_spread_is_pooled(rows, tmp_path):
+    base, other = [0.30, 0.34, 0.50], [0.36, 0.37]
+    for seed, value in enumerate(base):
+        finish(rows[0], seed, tmp_path, value)
+    for seed, value in enumerate(other):
+        finish(rows[1], seed, tmp_path, value)
+    finish(rows[2], 0, tmp_path, 0.9, steps=599)  # not finished: no score of it counts
+    result = ablation.report(rows, range(3), tmp_path)
+    assert [row["name"] for row in result["rows"]] == ["base", "no dice"]
+    gain = result["rows"][1]["gain"]["miou"]
+    assert gain == pytest.approx(((0.36 - 0.30) + (0.37 - 0.34)) / 2) and result["rows"][0]["gain"] == {}
+    squares = sum((v - statistics.mean(base)) ** 2 for v in base) + sum(
+        (v - statistics.mean(other)) ** 2 for v in other
+    )
+    assert result["spread_of_a_seed"]["miou"] == pytest.approx((squares / 3) ** 0.5)
+    assert ablation.spread([[0.1], [0.2]]) is None
+
+
+def test_a_plan_that_cannot_be_followed_is_refused(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump({**PLAN, "rows": PLAN["rows"][1:]}))
+    with pytest.raises(SystemExit, match=r"row 'no dice' is there twice, or 'against' \(base\) is no row before it"):
+        ablation.read_plan(path)
+
+
+def test_an_unknown_row_is_named_with_those_there_are(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["ablation", "--rows", "no dise", "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"no row 'no dise' in .*ablation\.yaml; it has '"):
+        ablation.main()
+
+
+def test_the_plan_of_the_project_ends_at_the_bundled_recipe():
+    rows = {row.name: row for row in ablation.read_plan(ablation.PLAN)}
+    bundled = ablation.read_settings(ROOT / "configs" / "bundled" / "roadseg-nano.yaml")
+    assert rows["bundled"].settings["model"] | {"coarse_steps": 0, "warmup_steps": 0} == bundled["model"] | {
+        "coarse_steps": 0,
+        "warmup_steps": 0,
+    }
+    assert rows["bundled"].settings["data"] == bundled["data"]

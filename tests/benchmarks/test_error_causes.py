@@ -1,0 +1,77 @@
+"""Causes of wrong pixels, on masks whose errors were planted."""
+
+import numpy as np
+import pytest
+
+from benchmarks.error_causes import BANDS, Causes, edge_pixels, thin_pixels
+from roadseg.label_sets import LabelSets
+from roadseg.taxonomy import load_taxonomy
+
+TAXONOMY = load_taxonomy("hdmap-camvid")
+NAMES = [c.name for c in TAXONOMY.classes]
+ROAD, LANE, SKY, POLE, BUILDING = map(NAMES.index, ("road", "lane_marking", "sky", "pole", "building"))
+MERGED = LabelSets.collect(TAXONOMY, [(ROAD, LANE)])
+
+
+def street() -> np.ndarray:
+    """Sky above a road of 360 rows, with a pole of 4 px and a building."""
+    truth = np.full((360, 480), SKY, np.uint8)
+    truth[180:] = len(TAXONOMY)  # {road, lane_marking}
+    truth[60:180, 100:104] = POLE
+    truth[60:180, 300:400] = BUILDING
+    return truth
+
+
+def perfect(truth: np.ndarray) -> np.ndarray:
+    return np.where(truth == len(TAXONOMY), ROAD, truth).astype(np.uint8)
+
+
+def test_what_is_narrow_is_thin_and_what_lies_beside_a_change_is_an_edge():
+    ids = street()
+    thin = thin_pixels(ids, 7)
+    assert thin[70:170, 100:104].all() and not thin[70:170, 310:390].any() and not thin[:50].any()
+    edge = edge_pixels(ids, 2)
+    assert edge[178:182].all() and not edge[182:].any() and edge[100, 298:302].all() and not edge[100, 303:397].any()
+
+
+def test_each_planted_error_has_its_cause_and_its_place():
+    truth, causes = street(), Causes(MERGED)
+    mask = perfect(truth)
+    mask[60:180, 100:104] = SKY  # the pole is missed: 480 px
+    mask[60:180, 298:300] = BUILDING  # the building is 2 px too wide: 240 px
+    mask[300:340, 200:300] = BUILDING  # a part of the road is taken for one: 4,000 px
+    causes.add(mask, truth)
+    report = causes.report()
+    counted = {cause: round(line["share"] * 4720) for cause, line in report["causes"].items()}
+    assert counted == {"thin": 480, "edge": 240, "all larger things": 4000, "road+lane_marking as building": 4000}
+    bands = [round(line["share"] * 4720) for line in report["by_band_from_the_top"]]
+    assert len(bands) == BANDS and bands == [0, 360, 360, 0, 0, 4000]
+
+
+def test_gains_are_what_mean_iou_rises_by():
+    truth, causes = street(), Causes(MERGED)
+    mask = perfect(truth)
+    mask[60:180, 100:104] = SKY
+    mask[300:340, 200:300] = BUILDING
+    causes.add(mask, truth)
+    report = causes.report()
+    sky, road, building = (truth == SKY).sum(), (truth == len(TAXONOMY)).sum(), 12000
+    before = np.array([sky / (sky + 480), (road - 4000) / road, 0.0, building / (building + 4000)])
+    without_thin = np.array([1.0, (road - 4000) / road, 1.0, building / (building + 4000)])
+    assert report["miou"] == pytest.approx(before.mean())
+    assert report["causes"]["thin"]["gain"] == pytest.approx(without_thin.mean() - before.mean())
+    assert report["causes"]["edge"]["gain"] == 0
+    assert report["by_class"]["pole"] == pytest.approx({"thin": 1.0, "edge": 0.0, "body": 0.0})
+    assert sum(line["share"] for line in report["by_band_from_the_top"]) == pytest.approx(1)
+
+
+def test_a_merged_label_is_right_in_either_class_and_no_label_is_no_error():
+    truth, causes = street(), Causes(MERGED)
+    mask = perfect(truth)
+    mask[200:, :240] = LANE
+    truth[:50] = 255
+    mask[:50] = ROAD
+    mask[170, 310] = SKY  # one error, so that shares are defined
+    causes.add(mask, truth)
+    assert causes.all.sum() == truth.size - 50 * 480
+    assert causes.report()["causes"]["thin"]["share"] == 1.0
