@@ -1,0 +1,87 @@
+"""What the duel's trainings are: settings from the plan, and which of them are finished."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.training_runs import ROOT, digest, last_scores, newest, read_settings, steps_of, varied
+
+PLAN = ROOT / "benchmarks" / "duel" / "plan.yaml"
+RUNS = ROOT / "runs" / "duel"
+CHOSEN_BY = "miou_merged"
+"""The score by which a learning rate is chosen: all frames tell it."""
+
+
+@dataclass(frozen=True)
+class Duel:
+    """The plan.
+
+    Attributes:
+        base: settings that all trainings share.
+        models: name to settings of the network.
+        tuning: hold_out, seed, steps and lr, a list.
+        final: hold_out, seeds and steps.
+    """
+
+    base: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Any]]
+    tuning: Mapping[str, Any]
+    final: Mapping[str, Any]
+
+    def trial(self, model: str, lr: float) -> dict[str, Any]:
+        """Settings of a tuning trial."""
+        return self._settings(model, lr, self.tuning["seed"], self.tuning)
+
+    def run(self, model: str, lr: float, seed: int) -> dict[str, Any]:
+        """Settings of a final training."""
+        return self._settings(model, lr, seed, self.final)
+
+    def _settings(self, model: str, lr: float, seed: int, budget: Mapping[str, Any]) -> dict[str, Any]:
+        steps = budget["steps"]
+        return varied(
+            self.base,
+            {
+                "seed_everything": seed,
+                "trainer": {"max_steps": steps, "val_check_interval": steps},
+                "model": {**self.models[model], "lr": lr},
+                "data": {"hold_out": budget["hold_out"]},
+            },
+        )
+
+
+def read_duel(path: Path = PLAN) -> Duel:
+    """The plan of a file."""
+    plan = yaml.safe_load(path.read_text())
+    base = varied(read_settings(ROOT / plan["recipe"]), plan["common"])
+    for part in ("backbone", "decoder", "lr"):  # a model that does not name its own would silently have another's
+        base["model"].pop(part, None)
+    return Duel(base, plan["models"], plan["tuning"], plan["final"])
+
+
+def folder_of(settings: Mapping[str, Any], model: str, runs: Path) -> Path:
+    """Folder of a training."""
+    held_out = "-".join(settings["data"]["hold_out"])
+    name = f"{model}-{held_out}-lr{settings['model']['lr']:g}-seed{settings['seed_everything']}"
+    return runs / f"{name}-{digest(settings)}"
+
+
+def finished(settings: Mapping[str, Any], model: str, runs: Path) -> Path | None:
+    """The last checkpoint of a training that has made all its steps, or None."""
+    last = newest(folder_of(settings, model, runs))
+    return last if last is not None and steps_of(last) >= settings["trainer"]["max_steps"] else None
+
+
+def trials(duel: Duel, model: str, runs: Path) -> dict[float, float | None]:
+    """Score of each learning rate that was tried, None where the trial is not finished."""
+    found = {lr: finished(duel.trial(model, lr), model, runs) for lr in duel.tuning["lr"]}
+    return {lr: last_scores(last)[CHOSEN_BY] if last else None for lr, last in found.items()}
+
+
+def best_lr(scores: Mapping[float, float | None]) -> float | None:
+    """The learning rate with the highest score; None while a trial is missing."""
+    if any(score is None for score in scores.values()):
+        return None
+    return max(scores, key=lambda lr: scores[lr] or 0.0)

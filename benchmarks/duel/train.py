@@ -1,0 +1,53 @@
+"""Tunes and trains one model of the duel: `python -m benchmarks.duel.train MODEL`.
+
+Each learning rate of the plan is tried on one drive, the best is trained from every seed with another drive held out.
+What is done already is not done again, and what was interrupted goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.duel.plan import PLAN, RUNS, best_lr, folder_of, read_duel, trials
+from benchmarks.training_runs import fit
+
+
+def train(model: str, plan: Path = PLAN, runs: Path = RUNS, seeds: int | None = None) -> None:
+    """Make every training of a model.
+
+    Args:
+        model: a name of the plan.
+        plan: the file.
+        runs: folder of the trainings.
+        seeds: so many of the plan's seeds; None makes all.
+
+    Raises:
+        SystemExit: when the plan has no such model, or a training fails.
+    """
+    duel = read_duel(plan)
+    if model not in duel.models:
+        raise SystemExit(f"no model '{model}' in {plan}; it has {', '.join(duel.models)}")
+    for lr in duel.tuning["lr"]:
+        settings = duel.trial(model, lr)
+        fit(settings, folder_of(settings, model, runs))
+    scores = trials(duel, model, runs)
+    chosen = best_lr(scores)
+    assert chosen is not None
+    print(f"{model}: {scores}; learning rate {chosen:g}", flush=True)
+    for seed in duel.final["seeds"][:seeds]:
+        settings = duel.run(model, chosen, seed)
+        fit(settings, folder_of(settings, model, runs))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a name of the plan, for example twins")
+    parser.add_argument("--plan", type=Path, default=PLAN, help="default: benchmarks/duel/plan.yaml")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the trainings (default: runs/duel)")
+    parser.add_argument("--seeds", type=int, help="train so many of the plan's seeds (default: all)")
+    args = parser.parse_args()
+    train(args.model, args.plan, args.runs.resolve(), args.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The duel: what is equal, how a learning rate is chosen, what is trained, and what a result may be called."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.duel import conclude, plan
+from benchmarks.duel.train import train
+from benchmarks.training_runs import newest
+
+
+def score(settings, model, runs, value):
+    """Give a finished training its last validation."""
+    last = newest(plan.folder_of(settings, model, runs))
+    (last.parents[1] / "metrics.csv").write_text(f"step,val/miou,val/{plan.CHOSEN_BY}\n9,0.1,{value}\n")
+
+
+@pytest.fixture
+def duel():
+    return plan.read_duel()
+
+
+def test_all_but_the_network_and_the_rate_is_equal(duel):
+    rest = []
+    for model in duel.models:
+        settings = duel.run(model, 1e-3, 0)
+        for key in ("backbone", "backbone_options", "decoder", "decoder_options"):
+            settings["model"].pop(key, None)
+        assert "pretrained" not in settings["model"] and "init_from" not in settings["model"]
+        rest.append(settings)
+    assert all(other == rest[0] for other in rest)
+    assert {"deeplabv3plus-resnet50", "deeplabv3plus-mobilenet", "twins"} <= set(duel.models)
+
+
+def test_learning_rates_are_chosen_on_another_drive_than_is_reported(duel):
+    assert not set(duel.tuning["hold_out"]) & set(duel.final["hold_out"])
+    trial = duel.trial("twins", 0.002)
+    assert trial["data"]["hold_out"] == duel.tuning["hold_out"] and trial["model"]["lr"] == 0.002
+    assert trial["trainer"]["max_steps"] == trial["trainer"]["val_check_interval"] == duel.tuning["steps"]
+
+
+def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, started, tmp_path, monkeypatch):
+    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3), strict=True))
+    from benchmarks import training_runs
+
+    run = training_runs.subprocess.run
+
+    def scored(command, cwd):
+        done = run(command, cwd)
+        settings = yaml.safe_load(Path(command[command.index("-c") + 1]).read_text())
+        score(settings, "twins", tmp_path, values[settings["model"]["lr"]])
+        return done
+
+    monkeypatch.setattr(training_runs.subprocess, "run", scored)
+    train("twins", runs=tmp_path)
+    seen = [yaml.safe_load(Path(c[c.index("-c") + 1]).read_text()) for c in started]
+    finals = seen[len(values) :]
+    assert [s["model"]["lr"] for s in seen[: len(values)]] == duel.tuning["lr"]
+    assert [s["seed_everything"] for s in finals] == duel.final["seeds"]
+    assert {s["model"]["lr"] for s in finals} == {duel.tuning["lr"][1]}
+    train("twins", runs=tmp_path)
+    assert len(started) == len(seen), "nothing is trained twice"
+
+
+def test_no_rate_is_chosen_before_every_trial_is_done():
+    assert plan.best_lr({1e-3: 0.4, 2e-3: None}) is None
+    assert plan.best_lr({1e-3: 0.4, 2e-3: 0.41, 5e-4: 0.1}) == 2e-3
+
+
+def test_an_unknown_model_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="no model 'twin' in .*plan.yaml; it has twins, twins-paper, deeplab"):
+        train("twin", runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "shown"),
+    [
+        ([(0.01, 0.03), (0.02, 0.05)], "ahead"),
+        ([(-0.05, -0.01), (-0.02, -0.001)], "behind"),
+        ([(0.01, 0.03), (-0.001, 0.05)], "no difference shown"),
+        ([(-0.03, -0.01), (0.01, 0.03)], "no difference shown"),
+        ([], "no difference shown"),
+    ],
+)
+def test_a_difference_is_shown_where_every_seed_shows_it(intervals, shown):
+    summary = conclude.summarise([(0.3, 0.32, interval) for interval in intervals])
+    assert summary["shown"] == shown
+    assert summary["difference"] == (pytest.approx(0.02) if intervals else None)
+
+
+def test_without_finished_trainings_the_command_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["conclude", "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"no duel is finished under .*there: none.*python -m benchmarks.duel.train"):
+        conclude.main()
+
+
+def test_the_data_of_a_run_can_be_scored(tmp_path, duel):
+    path = conclude._data_file(duel.run("twins", 1e-3, 0), tmp_path)
+    assert yaml.safe_load(path.read_text()) == json.loads(path.read_text())
+    assert json.loads(path.read_text())["data"]["hold_out"] == duel.final["hold_out"]
