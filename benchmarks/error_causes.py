@@ -175,7 +175,7 @@ def main() -> None:
     predictor = load_predictor(args.model)
     frames = open_scored(args.config, "val", predictor.taxonomy)
     report = {
-        "model": predictor.model_digest,
+        "model": predictor.digest,
         "frames": len(frames),
         "machine": describe_machine(),
         **find_causes(predictor, frames).report(),

@@ -79,11 +79,13 @@ def test_an_unknown_row_is_named_with_those_there_are(monkeypatch, tmp_path):
         ablation.main()
 
 
-def test_the_plan_of_the_project_ends_at_the_bundled_recipe():
-    rows = {row.name: row for row in ablation.read_plan(ablation.PLAN)}
+def test_the_plan_of_the_project_begins_at_the_bundled_recipe_and_costs_the_same_all_along():
+    rows = ablation.read_plan(ablation.PLAN)
     bundled = ablation.read_settings(ROOT / "configs" / "bundled" / "roadseg-nano.yaml")
-    assert rows["bundled"].settings["model"] | {"coarse_steps": 0, "warmup_steps": 0} == bundled["model"] | {
-        "coarse_steps": 0,
-        "warmup_steps": 0,
-    }
-    assert rows["bundled"].settings["data"] == bundled["data"]
+    short = {"trainer": {"max_steps": 600, "val_check_interval": 600}, "model": {"warmup_steps": 60}}
+    assert rows[0].settings == ablation.varied(bundled, short) and rows[0].against is None
+    for row in rows:
+        trainer, coarse = row.settings["trainer"], row.settings["model"].get("coarse_steps", 0)
+        assert (
+            trainer["max_steps"] - coarse + coarse / 4 == 600 and trainer["val_check_interval"] == trainer["max_steps"]
+        )

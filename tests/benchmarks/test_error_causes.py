@@ -1,9 +1,11 @@
 """Causes of wrong pixels, on masks whose errors were planted."""
 
+import json
+
 import numpy as np
 import pytest
 
-from benchmarks.error_causes import BANDS, Causes, edge_pixels, thin_pixels
+from benchmarks.error_causes import BANDS, Causes, edge_pixels, main, thin_pixels
 from roadseg.label_sets import LabelSets
 from roadseg.taxonomy import load_taxonomy
 
@@ -75,3 +77,14 @@ def test_a_merged_label_is_right_in_either_class_and_no_label_is_no_error():
     causes.add(mask, truth)
     assert causes.all.sum() == truth.size - 50 * 480
     assert causes.report()["causes"]["thin"]["share"] == 1.0
+
+
+def test_the_command_scores_a_model_file_on_held_out_frames(camvid_root, model_file, tmp_path, monkeypatch, capsys):
+    config, output = tmp_path / "data.yaml", tmp_path / "causes.json"
+    config.write_text("data: {dataset: camvid}\n")
+    monkeypatch.setenv("ROADSEG_DATA", str(camvid_root))
+    monkeypatch.setattr("sys.argv", ["causes", str(model_file), "-c", str(config), "-o", str(output)])
+    main()
+    report = json.loads(output.read_text())
+    assert report["frames"] > 0 and 0 <= report["miou"] < 1 and set(report["causes"]) >= {"thin", "edge"}
+    assert "all larger things" in capsys.readouterr().out
