@@ -168,3 +168,32 @@ def test_figures_of_the_service_are_those_on_record():
     start = record("service_cold_start")
     told = f"{start['ready_s']:.2f} s, {start['ready_mib']:.0f} MiB; {start['after_a_frame_mib']:.0f} MiB"
     assert f"| {told} | `benchmarks.service.cold_start` |" in readme
+
+
+def test_figures_of_the_experiment_are_those_on_record():
+    text = (ROOT / "docs" / "experiment.md").read_text()
+    found = record("error_causes")
+    assert f"whose mIoU is {found['miou']:.3f}" in text
+    lines = [found["causes"][cause] for cause in ("all larger things", "thin", "edge")] + found["by_band_from_the_top"]
+    for line in lines:
+        assert f"| {line['gain']:+.3f} | {100 * line['share']:.1f} % |" in text
+    first, second = (record(name)["held_out"] for name in ("roadseg_nano", "nano_candidate"))
+    at_360 = [f"{run['scales']['360'][name]:.3f}" for run in (first, second) for name in ("miou_merged", "miou")]
+    assert "| {}; {} | {}; {} |".format(*at_360) in text
+    for row in (
+        [", ".join(f"{run['scores']['boundary_f1'][f'{px}px']:.3f}" for px in (1, 2, 3)) for run in (first, second)],
+        [
+            ", ".join(
+                f"{run['scores']['thin'][name]['recall']:.3f}" for name in ("lane_marking", "pole", "traffic_sign")
+            )
+            for run in (first, second)
+        ],
+        [
+            ", ".join(
+                f"{run['scores']['iou'][name]:.3f}"
+                for name in ("barrier", "pole", "traffic_sign+traffic_light", "lane_marking")
+            )
+            for run in (first, second)
+        ],
+    ):
+        assert f"| {row[0]} | {row[1]} |" in text
