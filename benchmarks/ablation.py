@@ -1,4 +1,4 @@
-"""What each part of the bundled model's network and recipe is worth: one change a row, all else and all steps equal.
+"""What each part of a network and its recipe is worth: one change a row, all else equal, for as many pixels.
 
     python -m benchmarks.ablation -o benchmarks/results/ablation.json
     python -m benchmarks.ablation --rows baseline "no synthetic scenes" --seeds 0 1
@@ -8,13 +8,15 @@ of the others changes. Every run is validated on a drive that it has not seen, w
 step. A run that was interrupted goes on when the command is given again, and one that is there is not repeated; the
 report holds every run that is finished.
 
-A row's gain is the mean over the seeds that it shares with the row that it is compared with. It counts where it is
-larger than the spread: the standard deviation of a seed's score, pooled over all rows with several seeds.
+A row's gain is the mean over the seeds that it shares with the row that it is compared with. The spread is the standard
+deviation s of a seed's score, pooled over all rows with several seeds. A gain over n seeds counts where it is larger
+than 2 s sqrt(2 / n), which chance alone exceeds once in twenty.
 """
 
 import argparse
 import json
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.training_runs import ROOT, digest, fit, last_scores, newest, read_settings, steps_of, varied
+from benchmarks.training_runs import ROOT, check_keys, digest, fit, last_scores, newest, read_settings, steps_of, varied
 from roadseg.benching.machine import describe_machine
 
 PLAN = ROOT / "benchmarks" / "ablation.yaml"
@@ -55,17 +57,22 @@ def read_plan(path: Path) -> list[Row]:
             another row, whose changes hold, too.
 
     Raises:
-        SystemExit: when a row is compared with none that stands before it, or two have one name.
+        SystemExit: when a key is unknown or missing, a row is compared with none that stands before it or changes
+            nothing of it, or two have one name.
     """
     plan = yaml.safe_load(path.read_text())
+    check_keys(path, "the plan", plan, {"config", "common", "rows"})
     base = varied(read_settings(ROOT / plan["config"]), plan["common"])
     rows: dict[str, Row] = {}
     for entry in plan["rows"]:
+        check_keys(path, f"row {entry.get('name')!r}", entry, {"name", "why"}, {"against", "changes"})
         name, against = entry["name"], entry.get("against")
         if name in rows or (against is not None and against not in rows):
             raise SystemExit(f"{path}: row '{name}' is there twice, or 'against' ({against}) is no row before it")
         before = rows[against].settings if against else base
         rows[name] = Row(name, varied(before, entry.get("changes", {})), against, entry["why"])
+        if against and rows[name].settings == before:
+            raise SystemExit(f"{path}: row '{name}' changes nothing of row '{against}'")
     return list(rows.values())
 
 
@@ -73,6 +80,13 @@ def run_of(row: Row, seed: int, runs: Path) -> tuple[dict[str, Any], Path]:
     """Settings of one training, and its folder."""
     settings = {**row.settings, "seed_everything": seed}
     return settings, runs / f"{row.name.replace(' ', '-')}-{seed}-{digest(settings)}"
+
+
+def seeds_of(row: Row, runs: Path) -> list[int]:
+    """Seeds of a row's trainings that have a folder, sorted."""
+    named = re.compile(re.escape(row.name.replace(" ", "-")) + r"-(\d+)-[0-9a-f]{8}")
+    found = {int(match[1]) for folder in runs.glob("*/") if (match := named.fullmatch(folder.name))}
+    return sorted(seed for seed in found if run_of(row, seed, runs)[1].is_dir())
 
 
 def finished(row: Row, seed: int, runs: Path) -> dict[str, float] | None:
@@ -98,23 +112,29 @@ def spread(by_row: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / freedom)
 
 
-def report(rows: Sequence[Row], seeds: Sequence[int], runs: Path) -> dict[str, Any]:
+def report(rows: Sequence[Row], runs: Path) -> dict[str, Any]:
     """Scores of what is finished, and what each row gains.
 
     Args:
         rows: of the plan.
-        seeds: that are looked for.
         runs: folder of the trainings.
     """
-    scored = {row.name: {seed: s for seed in seeds if (s := finished(row, seed, runs))} for row in rows}
+    scored = {row.name: {seed: s for seed in seeds_of(row, runs) if (s := finished(row, seed, runs))} for row in rows}
     spreads = {
         name: spread([[seed[name] for seed in by_seed.values()] for by_seed in scored.values()]) for name in SCORES
     }
-    table = [_line(row, scored) for row in rows if scored[row.name]]
+    table = [_line(row, scored, spreads) for row in rows if scored[row.name]]
     return {"spread_of_a_seed": spreads, "rows": table}
 
 
-def _line(row: Row, scored: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, Any]:
+def counts(gain: float, deviation: float | None, seeds: int) -> bool | None:
+    """Whether a mean gain over seeds is larger than what chance brings once in twenty; None where that is unknown."""
+    return None if deviation is None else abs(gain) > 2 * deviation * math.sqrt(2 / seeds)
+
+
+def _line(
+    row: Row, scored: Mapping[str, Mapping[int, Mapping[str, float]]], spreads: Mapping[str, float | None]
+) -> dict[str, Any]:
     mine, theirs = scored[row.name], scored.get(row.against or "", {})
     shared = sorted(mine.keys() & theirs.keys())
     gains = {
@@ -127,6 +147,7 @@ def _line(row: Row, scored: Mapping[str, Mapping[int, Mapping[str, float]]]) -> 
         "by_seed": {str(seed): scores for seed, scores in mine.items()},
         "mean": {name: statistics.mean(scores[name] for scores in mine.values()) for name in SCORES},
         "gain": gains,
+        "counts": {name: counts(gain, spreads[name], len(shared)) for name, gain in gains.items()},
         "seeds_of_the_gain": shared,
     }
 
@@ -136,11 +157,13 @@ def print_table(result: Mapping[str, Any]) -> None:
     print(f"{'':34}{'seeds':>6}" + "".join(f"{name.removeprefix('iou/')[:14]:>22}" for name in SCORES))
     for row in result["rows"]:
         cells = [
-            f"{row['mean'][name]:.3f}" + (f" ({row['gain'][name]:+.3f})" if row["gain"] else "") for name in SCORES
+            f"{row['mean'][name]:.3f}"
+            + (f" ({row['gain'][name]:+.3f}{'*' if row['counts'][name] else ''})" if row["gain"] else "")
+            for name in SCORES
         ]
         print(f"{row['name']:34}{len(row['by_seed']):>6}" + "".join(f"{cell:>22}" for cell in cells))
     known = {name: f"{value:.3f}" for name, value in result["spread_of_a_seed"].items() if value is not None}
-    print(f"spread of a seed: {known or 'unknown, no row has two seeds'}")
+    print(f"* counts; spread of a seed: {known or 'unknown, no row has two seeds'}")
 
 
 def main() -> None:
@@ -154,13 +177,15 @@ def main() -> None:
     args = parser.parse_args()
     rows, runs = read_plan(args.plan), args.runs.resolve()
     names = [row.name for row in rows]
+    if min(args.seeds) < 0:
+        raise SystemExit(f"--seeds holds {min(args.seeds)}; use whole numbers from 0")
     if unknown := sorted(set(args.rows or ()) - set(names)):
         raise SystemExit(f"no row {', '.join(map(repr, unknown))} in {args.plan}; it has {', '.join(map(repr, names))}")
     for seed in args.seeds:
         for row in rows:
             if args.rows is None or row.name in args.rows:
                 fit(*run_of(row, seed, runs))
-    result = {"machine": describe_machine(), **report(rows, range(max(args.seeds) + 1), runs)}
+    result = {"machine": describe_machine(), **report(rows, runs)}
     print_table(result)
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")

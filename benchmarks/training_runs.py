@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,22 @@ def varied(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         else:
             result[name] = copy.deepcopy(value)
     return result
+
+
+def check_keys(
+    path: Path, what: str, given: Mapping[str, Any], needed: Collection[str], allowed: Collection[str] = ()
+) -> None:
+    """Check that a part of a plan has the keys that are read, and no others.
+
+    Raises:
+        SystemExit: naming the first that is missing or unknown; a misspelt one would silently change nothing.
+    """
+    for name in given:
+        if name not in (*needed, *allowed):
+            raise SystemExit(f"{path}: {what} has '{name}'; known: {', '.join(sorted({*needed, *allowed}))}")
+    for name in sorted(needed):
+        if name not in given:
+            raise SystemExit(f"{path}: {what} has no '{name}'")
 
 
 def digest(settings: Any) -> str:

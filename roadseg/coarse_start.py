@@ -20,7 +20,7 @@ def halve(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Means of 2 x 2 pixels (B, 3, H // 2, W // 2) float, and the label of the last pixel of each four: an id cannot
-        be averaged.
+        be averaged. So labels lie half a pixel of the batch's off, which the steps at full size make good.
     """
     halved = F.avg_pool2d(image if image.is_floating_point() else image.float(), 2)
     return halved, mask[:, 1::2, 1::2].contiguous()
@@ -34,3 +34,16 @@ def check_coarse_steps(coarse_steps: int) -> None:
     """
     if type(coarse_steps) is not int or coarse_steps < 0:
         raise ConfigError(f"model.coarse_steps is {coarse_steps!r}; use a whole number of steps, 0 for none")
+
+
+def check_steps_left(coarse_steps: int, total_steps: int) -> None:
+    """Check that a run has steps at full size, at which its model is scored and served.
+
+    Raises:
+        ConfigError: when it has none.
+    """
+    if coarse_steps and coarse_steps >= total_steps:
+        raise ConfigError(
+            f"model.coarse_steps is {coarse_steps}, and the run has {total_steps} steps: none would be at full size, "
+            "at which the model is scored and served; lower the one, or raise trainer.max_steps or max_epochs"
+        )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
 from roadseg.class_weights import class_weight_tensor, parse_class_weights, weights_of_training_data
-from roadseg.coarse_start import check_coarse_steps, halve
+from roadseg.coarse_start import check_coarse_steps, check_steps_left, halve
 from roadseg.data.sampling import derive_seed
 from roadseg.distillation import load_distillation
 from roadseg.divergence import refuse_divergence
@@ -53,8 +53,8 @@ class SegmentationTask(ScoredTask):
         grad_checkpointing: keep less of the backbone for the backward pass and compute it again: less memory, more
             time.
         channels_last: keep the convolutions' kernels, and with them their maps, with channels innermost.
-        compile: train with torch.compile; crops have one size, so that it compiles once. Scores come from the network
-            as it is.
+        compile: train with torch.compile; crops have one size, so that it compiles once (twice with coarse steps).
+            Scores come from the network as it is.
         drop_path_rate: stochastic depth of the backbone's last block.
         lr: peak learning rate of the backbone.
         decoder_lr_multiple: the decoder's learning rate, as a multiple of `lr`.
@@ -252,6 +252,7 @@ class SegmentationTask(ScoredTask):
             raise ConfigError(
                 "the learning rate decays to the end of the run: set trainer.max_epochs or trainer.max_steps"
             )
+        check_steps_left(self.recipe["coarse_steps"], int(total_steps))
         factor = warmup_poly(int(total_steps), self.recipe["warmup_steps"], self.recipe["poly_power"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -180,20 +180,11 @@ def test_figures_of_the_experiment_are_those_on_record():
     first, second = (record(name)["held_out"] for name in ("roadseg_nano", "nano_candidate"))
     at_360 = [f"{run['scales']['360'][name]:.3f}" for run in (first, second) for name in ("miou_merged", "miou")]
     assert "| {}; {} | {}; {} |".format(*at_360) in text
-    for row in (
-        [", ".join(f"{run['scores']['boundary_f1'][f'{px}px']:.3f}" for px in (1, 2, 3)) for run in (first, second)],
-        [
-            ", ".join(
-                f"{run['scores']['thin'][name]['recall']:.3f}" for name in ("lane_marking", "pole", "traffic_sign")
-            )
-            for run in (first, second)
-        ],
-        [
-            ", ".join(
-                f"{run['scores']['iou'][name]:.3f}"
-                for name in ("barrier", "pole", "traffic_sign+traffic_light", "lane_marking")
-            )
-            for run in (first, second)
-        ],
-    ):
-        assert f"| {row[0]} | {row[1]} |" in text
+    scores = [run["scores"] for run in (first, second)]
+    rows = [[[own["boundary_f1"][f"{px}px"] for px in (1, 2, 3)] for own in scores]]
+    for name in ("lane_marking", "pole", "traffic_sign"):
+        rows.append([[own["thin"][name][what] for what in ("recall", "precision", "cldice")] for own in scores])
+    names = ("barrier", "pole", "traffic_sign+traffic_light", "lane_marking")
+    rows.append([[own["iou"][name] for name in names] for own in scores])
+    for row in rows:
+        assert "| {} | {} |".format(*(", ".join(f"{value:.3f}" for value in side) for side in row)) in text

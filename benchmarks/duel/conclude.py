@@ -2,7 +2,8 @@
 
 Of every model: its tuning trials, the scores of each seed on the drive that no final training saw, parameters,
 multiply-accumulates and latency, all in OpenVINO, timed in turn. Of Twins against each peer: the difference with a
-paired bootstrap interval, seed by seed; a difference counts as shown where every seed's interval leaves out 0.
+paired bootstrap interval, seed by seed; a difference counts as shown where every seed of the plan is there and every
+interval leaves out 0. Intervals draw frames of one drive, which look alike: they are narrower than the truth.
 """
 
 import argparse
@@ -52,13 +53,16 @@ def load_finished(duel: Duel, runs: Path, folder: Path, engine: str) -> dict[str
     return found
 
 
-def duels(predictors: Mapping[str, Mapping[int, Predictor]], frames: ScoredFrames, replicates: int) -> dict[str, Any]:
+def duels(
+    predictors: Mapping[str, Mapping[int, Predictor]], frames: ScoredFrames, replicates: int, seeds: int
+) -> dict[str, Any]:
     """Differences of our model from each peer, by score and seed.
 
     Args:
         predictors: by model and seed.
         frames: that none was trained on.
         replicates: of the bootstrap.
+        seeds: of the plan.
     """
     result = {}
     for peer, by_seed in predictors.items():
@@ -66,28 +70,33 @@ def duels(predictors: Mapping[str, Mapping[int, Predictor]], frames: ScoredFrame
         if peer == OURS or not shared:
             continue
         compared = {s: compare((by_seed[s], predictors[OURS][s]), frames, replicates, pictures=0) for s in shared}
-        result[peer] = {
+        first = compared[shared[0]]
+        scores = {
             name: summarise(
                 [
                     (c.scores[name].a, c.scores[name].b, c.scores[name].difference_interval)
                     for c in compared.values()
                     if name in c.scores
-                ]
+                ],
+                seeds,
             )
             for name in SCORES
         }
+        result[peer] = {"seeds": shared, "drawn": first.drawn, "groups": first.groups, "scores": scores}
     return result
 
 
-def summarise(by_seed: Sequence[tuple[float, float, tuple[float, float]]]) -> dict[str, Any]:
+def summarise(by_seed: Sequence[tuple[float, float, tuple[float, float]]], seeds: int) -> dict[str, Any]:
     """Of one score: both models' values, the mean difference, and whether every seed shows its sign.
 
     Args:
         by_seed: (the peer's, ours, interval of ours minus the peer's) of each seed.
+        seeds: how many there must be.
     """
     intervals = [interval for *_, interval in by_seed]
-    ahead = bool(intervals) and all(low > 0 for low, _ in intervals)
-    behind = bool(intervals) and all(high < 0 for _, high in intervals)
+    whole = len(intervals) == seeds
+    ahead = whole and all(low > 0 for low, _ in intervals)
+    behind = whole and all(high < 0 for _, high in intervals)
     return {
         "peer": [peer for peer, *_ in by_seed],
         "ours": [ours for _, ours, _ in by_seed],
@@ -126,9 +135,9 @@ def print_tables(report: Mapping[str, Any]) -> None:
             f"{model:28}{cost['parameters'] / 1e6:7.2f} M{cost['gmacs']:8.2f} GMAC{cost['median_ms']:8.1f} ms   "
             f"lr {report['tuning'][model]['chosen']:g} of {report['tuning'][model]['trials']}"
         )
-    for peer, scores in report["duels"].items():
-        print(f"\n{OURS} against {peer}")
-        for name, row in scores.items():
+    for peer, found in report["duels"].items():
+        print(f"\n{OURS} against {peer}, seeds {found['seeds']}")
+        for name, row in found["scores"].items():
             values = [statistics.mean(row[side]) if row[side] else float("nan") for side in ("ours", "peer")]
             print(f"{name:34}{values[0]:8.3f}{values[1]:8.3f}{values[0] - values[1]:+8.3f}  {row['shown']}")
 
@@ -162,7 +171,7 @@ def main() -> None:
                 m: {"trials": {f"{lr:g}": s for lr, s in t.items()}, "chosen": best_lr(t)} for m, t in tuned.items()
             },
             "costs": costs(predictors),
-            "duels": duels(predictors, frames, args.replicates),
+            "duels": duels(predictors, frames, args.replicates, len(duel.final["seeds"])),
         }
     print_tables(report)
     if args.output:

@@ -1,5 +1,6 @@
 """What the duel's trainings are: settings from the plan, and which of them are finished."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.training_runs import ROOT, digest, last_scores, newest, read_settings, steps_of, varied
+from benchmarks.training_runs import ROOT, check_keys, digest, last_scores, newest, read_settings, steps_of, varied
 
 PLAN = ROOT / "benchmarks" / "duel" / "plan.yaml"
 RUNS = ROOT / "runs" / "duel"
@@ -53,8 +54,15 @@ class Duel:
 
 
 def read_duel(path: Path = PLAN) -> Duel:
-    """The plan of a file."""
+    """The plan of a file.
+
+    Raises:
+        SystemExit: when a key is unknown or missing.
+    """
     plan = yaml.safe_load(path.read_text())
+    check_keys(path, "the plan", plan, {"recipe", "common", "models", "tuning", "final"})
+    check_keys(path, "tuning", plan["tuning"], {"hold_out", "seed", "steps", "lr"})
+    check_keys(path, "final", plan["final"], {"hold_out", "seeds", "steps"})
     base = varied(read_settings(ROOT / plan["recipe"]), plan["common"])
     for part in ("backbone", "decoder", "lr"):  # a model that does not name its own would silently have another's
         base["model"].pop(part, None)
@@ -81,7 +89,7 @@ def trials(duel: Duel, model: str, runs: Path) -> dict[float, float | None]:
 
 
 def best_lr(scores: Mapping[float, float | None]) -> float | None:
-    """The learning rate with the highest score; None while a trial is missing."""
+    """The learning rate with the highest score, NaN being the lowest; None while a trial is missing."""
     if any(score is None for score in scores.values()):
         return None
-    return max(scores, key=lambda lr: scores[lr] or 0.0)
+    return max(scores, key=lambda lr: -math.inf if math.isnan(scores[lr] or 0.0) else scores[lr] or 0.0)

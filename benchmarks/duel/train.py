@@ -21,11 +21,13 @@ def train(model: str, plan: Path = PLAN, runs: Path = RUNS, seeds: int | None = 
         seeds: so many of the plan's seeds; None makes all.
 
     Raises:
-        SystemExit: when the plan has no such model, or a training fails.
+        SystemExit: when the plan has no such model or not so many seeds, or a training fails.
     """
     duel = read_duel(plan)
     if model not in duel.models:
         raise SystemExit(f"no model '{model}' in {plan}; it has {', '.join(duel.models)}")
+    if seeds is not None and not 1 <= seeds <= len(duel.final["seeds"]):
+        raise SystemExit(f"--seeds is {seeds}; use 1 to {len(duel.final['seeds'])}, the seeds of {plan}")
     for lr in duel.tuning["lr"]:
         settings = duel.trial(model, lr)
         fit(settings, folder_of(settings, model, runs))

@@ -55,7 +55,7 @@ def test_gains_are_of_shared_seeds_and_the_spread_is_pooled(rows, tmp_path):
     for seed, value in enumerate(other):
         finish(rows[1], seed, tmp_path, value)
     finish(rows[2], 0, tmp_path, 0.9, steps=599)  # not finished: no score of it counts
-    result = ablation.report(rows, range(3), tmp_path)
+    result = ablation.report(rows, tmp_path)
     assert [row["name"] for row in result["rows"]] == ["base", "no dice"]
     gain = result["rows"][1]["gain"]["miou"]
     assert gain == pytest.approx(((0.36 - 0.30) + (0.37 - 0.34)) / 2) and result["rows"][0]["gain"] == {}
@@ -64,12 +64,37 @@ def test_gains_are_of_shared_seeds_and_the_spread_is_pooled(rows, tmp_path):
     )
     assert result["spread_of_a_seed"]["miou"] == pytest.approx((squares / 3) ** 0.5)
     assert ablation.spread([[0.1], [0.2]]) is None
+    deviation = (squares / 3) ** 0.5  # over two seeds a gain must exceed twice it: 2 s sqrt(2 / 2)
+    assert (
+        result["rows"][1]["counts"]["miou"] == (abs(gain) > 2 * deviation) and not result["rows"][1]["counts"]["miou"]
+    )
+    assert ablation.counts(0.031, 0.01, 1) is True and ablation.counts(0.028, 0.01, 1) is False
+    assert ablation.counts(-0.017, 0.01, 3) is True and ablation.counts(0.5, None, 3) is None
+    assert ablation.seeds_of(rows[0], tmp_path) == [0, 1, 2]
 
 
 def test_a_plan_that_cannot_be_followed_is_refused(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(yaml.safe_dump({**PLAN, "rows": PLAN["rows"][1:]}))
     with pytest.raises(SystemExit, match=r"row 'no dice' is there twice, or 'against' \(base\) is no row before it"):
+        ablation.read_plan(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"name": "r", "why": "w", "against": "base", "change": {}},
+            "row 'r' has 'change'; known: against, changes, n",
+        ),
+        ({"name": "r", "against": "base"}, "row 'r' has no 'why'"),
+        ({"name": "r", "why": "w", "against": "base", "changes": {}}, "row 'r' changes nothing of row 'base'"),
+    ],
+)
+def test_a_row_that_would_silently_change_nothing_is_refused(tmp_path, row, message):
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump({**PLAN, "rows": [PLAN["rows"][0], row]}))
+    with pytest.raises(SystemExit, match=message):
         ablation.read_plan(path)
 
 

@@ -42,7 +42,7 @@ def test_learning_rates_are_chosen_on_another_drive_than_is_reported(duel):
 
 
 def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, started, tmp_path, monkeypatch):
-    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3), strict=True))
+    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3, 0.1), strict=True))
     from benchmarks import training_runs
 
     run = training_runs.subprocess.run
@@ -67,9 +67,12 @@ def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, s
 def test_no_rate_is_chosen_before_every_trial_is_done():
     assert plan.best_lr({1e-3: 0.4, 2e-3: None}) is None
     assert plan.best_lr({1e-3: 0.4, 2e-3: 0.41, 5e-4: 0.1}) == 2e-3
+    assert plan.best_lr({1e-3: float("nan"), 2e-3: 0.01}) == 2e-3
 
 
 def test_an_unknown_model_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="--seeds is 0; use 1 to 3, the seeds of .*plan.yaml"):
+        train("twins", runs=tmp_path, seeds=0)
     with pytest.raises(SystemExit, match="no model 'twin' in .*plan.yaml; it has twins, twins-paper, deeplab"):
         train("twin", runs=tmp_path)
 
@@ -81,11 +84,12 @@ def test_an_unknown_model_is_named(tmp_path):
         ([(-0.05, -0.01), (-0.02, -0.001)], "behind"),
         ([(0.01, 0.03), (-0.001, 0.05)], "no difference shown"),
         ([(-0.03, -0.01), (0.01, 0.03)], "no difference shown"),
+        ([(0.01, 0.03)], "no difference shown"),  # of one seed only
         ([], "no difference shown"),
     ],
 )
 def test_a_difference_is_shown_where_every_seed_shows_it(intervals, shown):
-    summary = conclude.summarise([(0.3, 0.32, interval) for interval in intervals])
+    summary = conclude.summarise([(0.3, 0.32, interval) for interval in intervals], max(2, len(intervals)))
     assert summary["shown"] == shown
     assert summary["difference"] == (pytest.approx(0.02) if intervals else None)
 
@@ -94,6 +98,13 @@ def test_without_finished_trainings_the_command_says_what_to_do(tmp_path, monkey
     monkeypatch.setattr("sys.argv", ["conclude", "--runs", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"no duel is finished under .*there: none.*python -m benchmarks.duel.train"):
         conclude.main()
+
+
+def test_a_misspelt_key_is_named(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(plan.PLAN.read_text().replace("  steps: 400", "  step: 400"))
+    with pytest.raises(SystemExit, match="tuning has 'step'; known: hold_out, lr, seed, steps"):
+        plan.read_duel(path)
 
 
 def test_the_data_of_a_run_can_be_scored(tmp_path, duel):

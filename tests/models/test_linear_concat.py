@@ -92,3 +92,8 @@ def test_dropout_drops_in_training_only():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ModelError, match=message):
         LinearConcatDecoder(CHANNELS, 5, **options)
+
+
+def test_another_number_of_features_is_refused():
+    with pytest.raises(ModelError, match="linear_concat was given 3 features"):
+        LinearConcatDecoder(CHANNELS[:3], 5)

@@ -240,7 +240,7 @@ def test_peg_tells_the_border():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pattern": "LX"}, r"pattern is \('LX', .*use letters L \(local\), G \(global\) and H"),
+        ({"pattern": "LX"}, r"pattern is \('LX', .*use letters L \(local\), G \(global\), H .* and C"),
         ({"pattern": ["LG", "LG"]}, "one such word for each of the 4 stages"),
         ({"window_size": 1}, r"window_size is \(1, 1, 1, 1\); use a whole number from 2"),
         ({"window_size": [7, 7]}, "or 4 of them, one for each stage"),

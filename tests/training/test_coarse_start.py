@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from roadseg.coarse_start import halve
+from roadseg.coarse_start import check_steps_left, halve
 from roadseg.errors import ConfigError
 from roadseg.task import SegmentationTask
 from roadseg.taxonomy import load_taxonomy
@@ -50,3 +50,10 @@ def test_steps_up_to_the_setting_see_half_the_size(monkeypatch):
 def test_what_is_no_number_of_steps_is_refused(value):
     with pytest.raises(ConfigError, match="model.coarse_steps is .*; use a whole number of steps, 0 for none"):
         SegmentationTask(load_taxonomy("hdmap-camvid"), backbone="twins_svt_nano", coarse_steps=value)
+
+
+@pytest.mark.parametrize(("coarse", "total"), [(100, 100), (101, 100)])
+def test_a_run_that_never_reaches_full_size_is_refused(coarse, total):
+    with pytest.raises(ConfigError, match=f"coarse_steps is {coarse}, and the run has {total} steps: none would be at"):
+        check_steps_left(coarse, total)
+    assert check_steps_left(0, 1) is None and check_steps_left(99, 100) is None

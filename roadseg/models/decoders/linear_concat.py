@@ -55,6 +55,10 @@ class LinearConcatDecoder(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(width, fuse, dropout, resize)
+        if len(in_channels) not in FINEST_STRIDES:
+            raise ModelError(
+                f"linear_concat was given {len(in_channels)} features; it takes those of strides 4 or 2 to 32"
+            )
         self.stride = FINEST_STRIDES[len(in_channels)]
         self.resize = resize
         self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
