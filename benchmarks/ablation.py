@@ -1,7 +1,7 @@
 """What each part of a network and its recipe is worth: one change a row, all else equal, for as many pixels.
 
     python -m benchmarks.ablation -o benchmarks/results/ablation.json
-    python -m benchmarks.ablation --rows baseline "no synthetic scenes" --seeds 0 1
+    python -m benchmarks.ablation --rows bundled "detail stem" --seeds 0 1
 
 Rows are in `benchmarks/ablation.yaml`: settings that all share, a row that the others are compared with, and what each
 of the others changes. Every run is validated on a drive that it has not seen, with averaged weights, after its last
