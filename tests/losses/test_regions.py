@@ -139,6 +139,14 @@ def test_bfloat16_and_extreme_logits_stay_finite(loss, scale):
     assert value.dtype == torch.float32 and torch.isfinite(value) and torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("loss", REGION_LOSSES)
+def test_autocast_does_not_round_the_sums(loss):
+    logits, mask = case(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(SETS)(logits, mask)
+    assert float(value) == pytest.approx(float(loss(SETS)(logits.double(), mask)), rel=1e-5)
+
+
 @pytest.mark.parametrize("smooth", [-1.0, math.inf, math.nan])
 def test_a_smoothing_that_cannot_work_is_named(smooth):
     with pytest.raises(ConfigError, match=f"smooth is {smooth}"):
