@@ -1,7 +1,7 @@
 """What each part of a network and its recipe is worth: one change a row, all else equal, for as many pixels.
 
     python -m benchmarks.ablation -o benchmarks/results/ablation.json
-    python -m benchmarks.ablation --rows bundled "detail stem" --seeds 0 1
+    python -m benchmarks.ablation --rows paper "narrow decoder" --seeds 0 1
 
 Rows are in `benchmarks/ablation.yaml`: settings that all share, a row that the others are compared with, and what each
 of the others changes. Every run is validated on a drive that it has not seen, with averaged weights, after its last
@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.training_runs import ROOT, check_keys, digest, fit, last_scores, newest, read_settings, steps_of, varied
+from benchmarks.training_runs import ROOT, check_keys, digest, finished, fit, last_scores, read_settings, varied
 from roadseg.benching.machine import describe_machine
 
 PLAN = ROOT / "benchmarks" / "ablation.yaml"
@@ -89,13 +89,10 @@ def seeds_of(row: Row, runs: Path) -> list[int]:
     return sorted(seed for seed in found if run_of(row, seed, runs)[1].is_dir())
 
 
-def finished(row: Row, seed: int, runs: Path) -> dict[str, float] | None:
+def scores_of(row: Row, seed: int, runs: Path) -> dict[str, float] | None:
     """Scores of a training that has made all its steps."""
-    settings, run = run_of(row, seed, runs)
-    last = newest(run)
-    if last is None or steps_of(last) < settings["trainer"]["max_steps"]:
-        return None
-    return {name: value for name, value in last_scores(last).items() if name in SCORES}
+    last = finished(*run_of(row, seed, runs))
+    return {name: value for name, value in last_scores(last).items() if name in SCORES} if last else None
 
 
 def spread(by_row: Sequence[Sequence[float]]) -> float | None:
@@ -119,7 +116,7 @@ def report(rows: Sequence[Row], runs: Path) -> dict[str, Any]:
         rows: of the plan.
         runs: folder of the trainings.
     """
-    scored = {row.name: {seed: s for seed in seeds_of(row, runs) if (s := finished(row, seed, runs))} for row in rows}
+    scored = {row.name: {seed: s for seed in seeds_of(row, runs) if (s := scores_of(row, seed, runs))} for row in rows}
     spreads = {
         name: spread([[seed[name] for seed in by_seed.values()] for by_seed in scored.values()]) for name in SCORES
     }

@@ -81,8 +81,8 @@ def fit(settings: Mapping[str, Any], run: Path) -> Path:
     Raises:
         SystemExit: with the training's own status where it failed.
     """
-    last = newest(run)
-    if last is None or steps_of(last) < settings["trainer"]["max_steps"]:
+    if finished(settings, run) is None:
+        last = newest(run)
         run.parent.mkdir(parents=True, exist_ok=True)
         config = run.with_name(f"{run.name}.yaml")
         config.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
@@ -90,10 +90,16 @@ def fit(settings: Mapping[str, Any], run: Path) -> Path:
         command += ["--trainer.default_root_dir", str(run.parent), *(["--ckpt_path", str(last)] if last else [])]
         if status := subprocess.run(command, cwd=ROOT).returncode:  # it has said why
             raise SystemExit(status)
-        last = newest(run)
+    last = newest(run)
     if last is None:
         raise SystemExit(f"the training left no checkpoint under {run}")
     return last
+
+
+def finished(settings: Mapping[str, Any], run: Path) -> Path | None:
+    """The last checkpoint of a training that has made all its steps, or None; arguments as of `fit`."""
+    last = newest(run)
+    return last if last is not None and steps_of(last) >= settings["trainer"]["max_steps"] else None
 
 
 def newest(run: Path) -> Path | None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.duel.plan import PLAN, RUNS, Duel, best_lr, finished, folder_of, read_duel, trials
+from benchmarks.duel.plan import PLAN, RUNS, Duel, best_lr, folder_of, read_duel, trials
+from benchmarks.training_runs import finished
 from roadseg.benching.machine import describe_machine
 from roadseg.evaluation.compare import compare
 from roadseg.evaluation.cost import SizeSeen, measure_costs
@@ -46,8 +47,9 @@ def load_finished(duel: Duel, runs: Path, folder: Path, engine: str) -> dict[str
         lr = best_lr(trials(duel, model, runs))
         for seed in duel.final["seeds"] if lr else ():
             settings = duel.run(model, lr, seed)
-            if last := finished(settings, model, runs):
-                path = folder / f"{folder_of(settings, model, runs).name}.safetensors"
+            run = folder_of(settings, model, runs)
+            if last := finished(settings, run):
+                path = folder / f"{run.name}.safetensors"
                 package_checkpoint(last, path, short_side_px=SHORT_SIDE_PX)
                 found.setdefault(model, {})[seed] = load_predictor(path, engine=engine)
     return found

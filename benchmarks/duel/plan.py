@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.training_runs import ROOT, check_keys, digest, last_scores, newest, read_settings, steps_of, varied
+from benchmarks.training_runs import ROOT, check_keys, digest, finished, last_scores, read_settings, varied
 
 PLAN = ROOT / "benchmarks" / "duel" / "plan.yaml"
 RUNS = ROOT / "runs" / "duel"
@@ -23,8 +23,8 @@ class Duel:
     Attributes:
         base: settings that all trainings share.
         models: name to settings of the network.
-        tuning: hold_out, seed, steps and lr, a list.
-        final: hold_out, seeds and steps.
+        tuning: hold_out, seed, steps, how many of them at half size (coarse_steps), and lr, a list.
+        final: hold_out, seeds, steps and coarse_steps.
     """
 
     base: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Duel:
             {
                 "seed_everything": seed,
                 "trainer": {"max_steps": steps, "val_check_interval": steps},
-                "model": {**self.models[model], "lr": lr},
+                "model": {**self.models[model], "lr": lr, "coarse_steps": budget["coarse_steps"]},
                 "data": {"hold_out": budget["hold_out"]},
             },
         )
@@ -61,8 +61,8 @@ def read_duel(path: Path = PLAN) -> Duel:
     """
     plan = yaml.safe_load(path.read_text())
     check_keys(path, "the plan", plan, {"recipe", "common", "models", "tuning", "final"})
-    check_keys(path, "tuning", plan["tuning"], {"hold_out", "seed", "steps", "lr"})
-    check_keys(path, "final", plan["final"], {"hold_out", "seeds", "steps"})
+    check_keys(path, "tuning", plan["tuning"], {"hold_out", "seed", "steps", "coarse_steps", "lr"})
+    check_keys(path, "final", plan["final"], {"hold_out", "seeds", "steps", "coarse_steps"})
     base = varied(read_settings(ROOT / plan["recipe"]), plan["common"])
     for part in ("backbone", "decoder", "lr"):  # a model that does not name its own would silently have another's
         base["model"].pop(part, None)
@@ -76,15 +76,10 @@ def folder_of(settings: Mapping[str, Any], model: str, runs: Path) -> Path:
     return runs / f"{name}-{digest(settings)}"
 
 
-def finished(settings: Mapping[str, Any], model: str, runs: Path) -> Path | None:
-    """The last checkpoint of a training that has made all its steps, or None."""
-    last = newest(folder_of(settings, model, runs))
-    return last if last is not None and steps_of(last) >= settings["trainer"]["max_steps"] else None
-
-
 def trials(duel: Duel, model: str, runs: Path) -> dict[float, float | None]:
     """Score of each learning rate that was tried, None where the trial is not finished."""
-    found = {lr: finished(duel.trial(model, lr), model, runs) for lr in duel.tuning["lr"]}
+    settings = {lr: duel.trial(model, lr) for lr in duel.tuning["lr"]}
+    found = {lr: finished(of_lr, folder_of(of_lr, model, runs)) for lr, of_lr in settings.items()}
     return {lr: last_scores(last)[CHOSEN_BY] if last else None for lr, last in found.items()}
 
 

@@ -104,13 +104,16 @@ def test_an_unknown_row_is_named_with_those_there_are(monkeypatch, tmp_path):
         ablation.main()
 
 
-def test_the_plan_of_the_project_begins_at_the_bundled_recipe_and_costs_the_same_all_along():
-    rows = ablation.read_plan(ablation.PLAN)
+def test_the_plan_of_the_project_goes_from_the_paper_s_network_to_the_bundled_one_and_costs_the_same_all_along():
+    rows = {row.name: row for row in ablation.read_plan(ablation.PLAN)}
     bundled = ablation.read_settings(ROOT / "configs" / "bundled" / "roadseg-nano.yaml")
-    short = {"trainer": {"max_steps": 600, "val_check_interval": 600}, "model": {"warmup_steps": 60}}
-    assert rows[0].settings == ablation.varied(bundled, short) and rows[0].against is None
-    for row in rows:
-        trainer, coarse = row.settings["trainer"], row.settings["model"].get("coarse_steps", 0)
-        assert (
-            trainer["max_steps"] - coarse + coarse / 4 == 600 and trainer["val_check_interval"] == trainer["max_steps"]
-        )
+    network = ("backbone", "backbone_options", "decoder", "decoder_options")
+    last = rows["coarse start"].settings["model"]
+    assert {key: last[key] for key in network} == {key: bundled["model"][key] for key in network}
+    first = rows["paper"].settings["model"]
+    assert "backbone_options" not in first and first["decoder_options"] == {"width": 128}
+    for row in rows.values():
+        trainer, coarse = row.settings["trainer"], row.settings["model"]["coarse_steps"]
+        assert trainer["max_steps"] - coarse + coarse / 4 == 600
+        assert trainer["val_check_interval"] == trainer["max_steps"]
+        assert row.settings["data"]["batch_size"] == 4

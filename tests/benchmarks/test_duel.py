@@ -39,6 +39,7 @@ def test_learning_rates_are_chosen_on_another_drive_than_is_reported(duel):
     trial = duel.trial("twins", 0.002)
     assert trial["data"]["hold_out"] == duel.tuning["hold_out"] and trial["model"]["lr"] == 0.002
     assert trial["trainer"]["max_steps"] == trial["trainer"]["val_check_interval"] == duel.tuning["steps"]
+    assert 0 < trial["model"]["coarse_steps"] == duel.tuning["coarse_steps"] < duel.tuning["steps"]
 
 
 def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, started, tmp_path, monkeypatch):
@@ -102,8 +103,8 @@ def test_without_finished_trainings_the_command_says_what_to_do(tmp_path, monkey
 
 def test_a_misspelt_key_is_named(tmp_path):
     path = tmp_path / "plan.yaml"
-    path.write_text(plan.PLAN.read_text().replace("  steps: 400", "  step: 400"))
-    with pytest.raises(SystemExit, match="tuning has 'step'; known: hold_out, lr, seed, steps"):
+    path.write_text(plan.PLAN.read_text().replace("  steps: 300", "  step: 300"))
+    with pytest.raises(SystemExit, match="tuning has 'step'; known: coarse_steps, hold_out, lr, seed, steps"):
         plan.read_duel(path)
 
 
