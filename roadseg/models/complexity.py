@@ -20,9 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from roadseg.errors import ModelError
 from roadseg.image_size import LARGEST_SIDE_PX
+from roadseg.models.twins_blocks import ConvolutionMixing
 
 ATTENTION_PRODUCTS = "attention products"
 """The part of `macs_by_part` that multiplies activations with each other; counters that see only layers miss it."""
+
+CONVOLUTION_MIXING = "convolution mixing"
+"""The part that stands in the place of attention: depthwise convolution and projection."""
 
 _ATTENTION = r"(^|\.)(attn|self_attn)"
 _PARTS = (
@@ -98,12 +102,15 @@ def macs_by_part(module: nn.Module, size: tuple[int, int]) -> list[PartCount]:
     macs = _macs_by_module(module, size)
     rows: dict[tuple[str, str], list[int]] = {}
     seen: set[nn.Parameter] = set()
+    # Their modules have the names of attention's, in whose place they stand.
+    mixing = tuple(f"{path}." for path, child in module.named_modules() if isinstance(child, ConvolutionMixing))
     for path, child in module.named_modules():
         own = [p for p in child.parameters(recurse=False) if p not in seen]
         seen.update(own)
         counts = sum(p.numel() for p in own), macs.get(path, 0)
         if any(counts):
-            row = rows.setdefault(_place(path, child), [0, 0])
+            stage, part = _place(path, child)
+            row = rows.setdefault((stage, CONVOLUTION_MIXING if path.startswith(mixing) else part), [0, 0])
             row[:] = row[0] + counts[0], row[1] + counts[1]
     return [PartCount(*place, *counts) for place, counts in rows.items()]
 

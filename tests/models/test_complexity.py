@@ -91,6 +91,14 @@ def test_every_part_of_a_small_twins_by_hand():
     assert {place: macs for place, macs in counts.items() if macs} == expected
 
 
+def test_convolutions_in_the_place_of_attention_by_hand():
+    """Each of the two blocks: a depthwise 7x7 convolution and a projection of 8x16 positions."""
+    parts = macs_by_part(on_meta("twins_svt_nano", options={"pattern": "C"}), (32, 64))
+    counted = {part.part: part.macs for part in parts if part.module == "blocks.0"}
+    assert counted["convolution mixing"] == 2 * 8 * 16 * (49 * 32 + 32 * 32)
+    assert "attention projections" not in counted and ATTENTION_PRODUCTS not in counted
+
+
 def test_halo_attention_by_hand():
     """Each block of 7x7 sees 13x13; each query has a term for every row and every column that it sees."""
     counted = products("twins_svt_nano", (32, 64), options={"pattern": "H", "halo_size": 3})
