@@ -120,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     parser.add_argument("--repeats", type=int, default=11, help="turns (default: 11)")
+    parser.add_argument("--case", choices=CASES, action="append", help="measure only this (may be repeated)")
     parser.add_argument("--quick", action="store_true", help="3 turns of a batch of 2, to try the script")
     parser.add_argument("--child", choices=CASES, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -127,7 +128,7 @@ def main() -> None:
         serve_steps(args.child, (128, 160) if args.quick else None, 2 if args.quick else None)
         return
     quick = ["--quick"] if args.quick else []
-    rows = {name: measure(name, 3 if args.quick else args.repeats, quick) for name in CASES}
+    rows = {name: measure(name, 3 if args.quick else args.repeats, quick) for name in args.case or CASES}
     print(json.dumps(rows, indent=1))
     if args.output:
         document = {"machine": describe_machine(), "precision": PRECISION, "rows": rows}

@@ -61,6 +61,16 @@ def test_figures_of_the_bundled_model_are_those_on_record():
         assert f"| {name} | {iou:.3f} | {edges[0]:.3f} | {edges[1]:.3f} |" in card
 
 
+def test_the_latency_of_the_bundled_model_is_the_one_on_record():
+    median = {(row["model"], row["engine"]): row["seconds"]["median_s"] for row in record("nano_latency")["rows"]}
+    ratios = [
+        f"{median['roadseg-nano', engine] / median['deeplabv3plus-mobilenet', engine]:.2f}"
+        for engine in ("openvino", "onnx", "torch")
+    ]
+    assert f"| {'; '.join(ratios)} of its time | `roadseg bench` |" in (ROOT / "README.md").read_text()
+    assert f"at {ratios[0]} of the time" in (ROOT / "docs" / "experiment.md").read_text()
+
+
 def test_figures_of_the_peer_are_those_on_record_and_said_to_be_of_frames_it_has_seen():
     result, text = record("deeplabv3plus_mobilenet"), (ROOT / "README.md").read_text()
     seen, scores = result["usual_val_that_was_trained_on"], result["drive_that_was_trained_on"]
@@ -151,6 +161,12 @@ def test_figures_of_training_are_those_on_record():
     assert f"processes deliver {profile['loader']['loader_samples_per_s']:.0f};" in text
 
 
+def test_what_allocators_gain_is_what_was_measured():
+    rows, text = record("allocators")["rows"]["nano"], (ROOT / "docs" / "throughput.md").read_text()
+    assert f"`twins_svt_nano` {rows['jemalloc']['to_glibc']:.2f} times as fast (jemalloc)" in text
+    assert f"makes it {rows['glibc, freed memory kept']['to_glibc']:.2f} times as fast" in text
+
+
 def test_figures_of_the_service_are_those_on_record():
     readme = (ROOT / "README.md").read_text()
     ratios = record("service_throughput")["ratios"]
@@ -177,10 +193,13 @@ def test_figures_of_the_experiment_are_those_on_record():
     lines = [found["causes"][cause] for cause in ("all larger things", "thin", "edge")] + found["by_band_from_the_top"]
     for line in lines:
         assert f"| {line['gain']:+.3f} | {100 * line['share']:.1f} % |" in text
-    first, second = (record(name)["held_out"] for name in ("roadseg_nano", "nano_candidate"))
-    at_360 = [f"{run['scales']['360'][name]:.3f}" for run in (first, second) for name in ("miou_merged", "miou")]
-    assert "| {}; {} | {}; {} |".format(*at_360) in text
-    scores = [run["scores"] for run in (first, second)]
+    scores = [record(name)["held_out"]["scores"] for name in ("roadseg_nano_v1", "roadseg_nano")]
+    means = [f"{own[name]:.3f}" for own in scores for name in ("miou_merged", "miou")]
+    assert "| {}; {} | {}; {} |".format(*means) in text
+    legs = record("nano_schedule")
+    for leg in ("first leg", "second leg"):
+        for steps, values in legs[leg].items():
+            assert f"{values['miou']:.3f}" in text.split("Training made")[1], steps
     rows = [[[own["boundary_f1"][f"{px}px"] for px in (1, 2, 3)] for own in scores]]
     for name in ("lane_marking", "pole", "traffic_sign"):
         rows.append([[own["thin"][name][what] for what in ("recall", "precision", "cldice")] for own in scores])

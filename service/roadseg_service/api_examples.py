@@ -56,7 +56,7 @@ SAMPLES: Mapping[tuple[str, str], list[dict[str, Any]]] = {
 
 _MODEL = {
     "name": "roadseg-nano",
-    "digest": "a2bd9ada6b69d0af370e9a791778340594f60615bc65c1c987acfe5b7d4e21f2",
+    "digest": "af9c807272bd58d3df8009d73a2948352200fc9196b00699752f23785cd43410",
 }
 _TAXONOMY = {"name": "hdmap-camvid", "version": 1}
 _IMAGE = {"width": 4, "height": 3, "format": "JPEG", "exif_orientation": 1, "orientation": "displayed"}

@@ -26,7 +26,7 @@ def test_one_training_holds_the_drive_out_and_the_other_none(tmp_path, started):
     assert bundled_models.train("roadseg-nano", tmp_path, hold_out=True) == held and len(started) == 2
 
 
-def test_the_best_scale_is_chosen_once(tmp_path, monkeypatch):
+def test_the_scale_is_chosen_once(tmp_path, monkeypatch):
     """The mean of merged mIoU and lane_marking IoU decides, not mIoU; a kept choice is that checkpoint's only."""
     checkpoint = write_checkpoint(tmp_path, 0, STEPS)
     by_scale = {
@@ -55,3 +55,11 @@ def test_the_best_scale_is_chosen_once(tmp_path, monkeypatch):
     torch.save({"global_step": STEPS + 1}, checkpoint)
     bundled_models.choose_scale(checkpoint, None)
     assert len(packaged) == 10
+
+
+def test_a_larger_scale_has_to_be_worth_its_time():
+    near = {None: 0.46, 288: 0.44, 360: 0.462, 432: 0.4643, 504: 0.45}
+    assert bundled_models.smallest_good(near) == 360
+    assert bundled_models.smallest_good({**near, 432: 0.48}) == 432
+    assert bundled_models.smallest_good({**near, None: 0.48}) is None
+    assert bundled_models.smallest_good(dict.fromkeys(near, 0.4)) == 288
