@@ -78,9 +78,9 @@ class DiceLoss(RegionLoss):
 class _LabelSums(torch.autograd.Function):
     """(N, C) sums of values (B, C, P) over the pixels of each id (B, P), and (N,) float how many there are.
 
-    By hand, because products with the ids' indicators, an image at a time, take less time than `index_add` on a CPU, and
-    have a fixed order of summation on a GPU; autograd would keep the indicators of all images. An id that is not below N
-    is left out.
+    By hand, because products with the ids' indicators, an image at a time, take less time on a CPU than `index_add`,
+    and have a fixed order of summation on a GPU; autograd would keep the indicators of all images. An id that is not
+    below N is left out.
     """
 
     @staticmethod
