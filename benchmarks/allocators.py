@@ -2,10 +2,10 @@
 
     python -m benchmarks.allocators -o benchmarks/results/allocators.json
 
-Each allocator has a process of its own, which makes the plain step of `benchmarks.training_step` when its turn comes.
-torch frees its activations at every step; the C library of Linux gives large blocks back to the system at once, which
-then has to hand out, and to clear, the same pages again. The system's share of a step's CPU time says how much that
-costs. An allocator that is not installed is left out.
+Each allocator has a process of its own, which makes the step of `benchmarks.training_step`'s plain loop, with averaged
+weights, when its turn comes. torch frees its activations at every step; the C library of Linux gives large blocks back
+to the system at once, which then has to hand out, and to clear, the same pages again. The system's share of a step's
+CPU time says how much that costs. An allocator that is not installed is left out.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import interleaved_medians
-from benchmarks.training_step import CASES, PRECISION, Loop, make_batch, make_task
+from benchmarks.training_step import CASES, PRECISION, Loop, make_batch, make_task, relative
 from roadseg.benching.machine import describe_machine
 
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
@@ -98,16 +98,11 @@ def measure(name: str, repeats: int, arguments: list[str]) -> dict[str, dict[str
     finally:
         for child in children.values():
             child.end()
+    seconds = {label: [told["seconds"] for told in child.told[1:]] for label, child in children.items()}
     return {
         label: {
             "step_s": round(medians[label], 3),
-            "to_glibc": round(
-                statistics.median(
-                    theirs["seconds"] / mine["seconds"]
-                    for mine, theirs in zip(child.told[1:], children["glibc"].told[1:], strict=True)
-                ),
-                3,
-            ),
+            "to_glibc": relative(seconds, label, "glibc"),
             "system_share": round(statistics.median(told["system_share"] for told in child.told[1:]), 3),
             "peak_mib": round(child.told[-1]["peak_mib"]),
         }
