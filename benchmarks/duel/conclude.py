@@ -4,22 +4,25 @@ Of every model: its tuning trials, the scores of each seed on the drive that no 
 multiply-accumulates and latency, all in OpenVINO, timed in turn. Of Twins against each peer: the difference with a
 paired bootstrap interval, seed by seed; a difference counts as shown where every seed of the plan is there and every
 interval leaves out 0. Intervals draw frames of one drive, which look alike: they are narrower than the truth.
+Settings and metrics of all trainings are copied into logs/, beside the output.
 """
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.duel.logs import keep_logs
 from benchmarks.duel.plan import PLAN, RUNS, Duel, best_lr, folder_of, read_duel, trials
 from benchmarks.training_runs import finished
 from roadseg.benching.machine import describe_machine
-from roadseg.evaluation.compare import compare
+from roadseg.evaluation.compare import Comparison, Score, compare
 from roadseg.evaluation.cost import SizeSeen, measure_costs
 from roadseg.evaluation.frames import ScoredFrames, open_scored
 from roadseg.inference.predictor import Predictor, load_predictor
@@ -27,9 +30,10 @@ from roadseg.packaging import package_checkpoint
 
 OURS = "twins"
 SCORES = (
-    "miou_merged", "iou/lane_marking", "iou/pole", "iou/traffic_sign+traffic_light", "iou/barrier", "boundary_iou",
-    "boundary_f1/2px", "thin/pole/recall",
+    "miou_merged", "boundary_iou", "boundary_f1/1px", "boundary_f1/2px", "boundary_f1/3px",
+    "thin/pole/recall", "thin/pole/precision", "thin/pole/cldice",
 )  # fmt: skip
+"""Beside the IoU of every class that the labels tell apart."""
 SHORT_SIDE_PX = 360
 
 
@@ -74,18 +78,21 @@ def duels(
         compared = {s: compare((by_seed[s], predictors[OURS][s]), frames, replicates, pictures=0) for s in shared}
         first = compared[shared[0]]
         scores = {
-            name: summarise(
-                [
-                    (c.scores[name].a, c.scores[name].b, c.scores[name].difference_interval)
-                    for c in compared.values()
-                    if name in c.scores
-                ],
-                seeds,
-            )
-            for name in SCORES
+            name: summarise([_row(c.scores[name]) for c in compared.values()], seeds)
+            for name in told(compared.values())
         }
         result[peer] = {"seeds": shared, "drawn": first.drawn, "groups": first.groups, "scores": scores}
     return result
+
+
+def told(compared: Collection[Comparison]) -> list[str]:
+    """The IoU of every class, and other scores, as far as the labels tell them in every comparison."""
+    names = [name for name in next(iter(compared)).scores if name.startswith("iou/") or name in SCORES]
+    return [n for n in names if all(math.isfinite(s) for c in compared for s in (c.scores[n].a, c.scores[n].b))]
+
+
+def _row(score: Score) -> tuple[float, float, tuple[float, float]]:
+    return score.a, score.b, score.difference_interval
 
 
 def summarise(by_seed: Sequence[tuple[float, float, tuple[float, float]]], seeds: int) -> dict[str, Any]:
@@ -178,6 +185,7 @@ def main() -> None:
     print_tables(report)
     if args.output:
         args.output.write_text(json.dumps(report, indent=1) + "\n")
+        keep_logs(duel, runs, args.output.parent / "logs")
 
 
 def _data_file(settings: Mapping[str, Any], folder: Path) -> Path:

@@ -1,14 +1,19 @@
 """The duel: what is equal, how a learning rate is chosen, what is trained, and what a result may be called."""
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from benchmarks.duel import conclude, plan
+from benchmarks.duel.logs import keep_logs
 from benchmarks.duel.train import train
-from benchmarks.training_runs import newest
+from benchmarks.training_runs import fit, newest
+from roadseg.evaluation.compare import Score
+from tests.benchmarks.fake_runs import write_checkpoint
 
 
 def score(settings, model, runs, value):
@@ -93,6 +98,44 @@ def test_a_difference_is_shown_where_every_seed_shows_it(intervals, shown):
     summary = conclude.summarise([(0.3, 0.32, interval) for interval in intervals], max(2, len(intervals)))
     assert summary["shown"] == shown
     assert summary["difference"] == (pytest.approx(0.02) if intervals else None)
+
+
+def test_every_class_that_the_labels_tell_is_compared():
+    def score(a, b):
+        return Score(a, b, (0.0, 1.0), (0.0, 1.0), (-0.1, 0.1))
+
+    both = score(0.2, 0.3)
+    names = [
+        "miou",
+        "miou_merged",
+        "iou/pole",
+        "iou/wall",
+        "iou/wall+building",
+        "boundary_f1/2px",
+        "row_iou/iou/pole/0",
+    ]
+    first = SimpleNamespace(scores={name: both for name in names} | {"iou/wall": score(math.nan, math.nan)})
+    other = SimpleNamespace(scores=first.scores | {"boundary_f1/2px": score(0.2, math.nan)})
+    assert conclude.told([first]) == ["miou_merged", "iou/pole", "iou/wall+building", "boundary_f1/2px"]
+    assert conclude.told([first, other]) == ["miou_merged", "iou/pole", "iou/wall+building"]
+
+
+def test_settings_and_metrics_of_finished_trainings_are_kept(duel, started, tmp_path):
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    rates = duel.tuning["lr"]
+    for lr in rates[:-1]:
+        settings = duel.trial("twins", lr)
+        fit(settings, plan.folder_of(settings, "twins", runs))
+        score(settings, "twins", runs, lr)
+    unfinished = plan.folder_of(duel.trial("twins", rates[-1]), "twins", runs)
+    write_checkpoint(unfinished, 0, duel.tuning["steps"] - 1)
+    copies = keep_logs(duel, runs, kept)
+    assert sorted(copies) == sorted(kept.iterdir()) and len(copies) == 2 * len(rates[:-1])
+    for lr in rates[:-1]:
+        settings = duel.trial("twins", lr)
+        name = plan.folder_of(settings, "twins", kept)
+        assert yaml.safe_load(name.with_name(f"{name.name}.yaml").read_text()) == settings
+        assert name.with_name(f"{name.name}.csv").read_text().endswith(f",{lr}\n")
 
 
 def test_without_finished_trainings_the_command_says_what_to_do(tmp_path, monkeypatch):
