@@ -11,7 +11,7 @@ from typing import Any
 import roadseg
 from roadseg.bench_commands import add_bench_commands
 from roadseg.data_commands import add_data_commands
-from roadseg.errors import ConfigError, RoadsegError, name_missing_extra
+from roadseg.errors import ConfigError, DivergenceError, RoadsegError, name_missing_extra
 from roadseg.evaluation_commands import add_evaluation_commands
 from roadseg.export_commands import add_export_command
 from roadseg.inference.bundled import BUNDLED_MODELS, DEFAULT_MODEL
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, by default those of this process.
 
     Returns:
-        Exit status: 0, 1 when something was refused or failed, 2 on wrong usage, 130 when interrupted, 143 when a
-        command that handles SIGTERM got one.
+        Exit status: 0, 1 when something was refused or failed, 2 on wrong usage, 3 when a training diverged, 130 when
+        interrupted, 143 when a command that handles SIGTERM got one.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in TRAINING_COMMANDS:
@@ -67,7 +67,7 @@ def _reporting_errors(what: str, run: Callable[[], int]) -> int:
             return run()
     except RoadsegError as error:
         print(f"error: {_without_worker_traceback(error)}", file=sys.stderr)
-        return 1
+        return DivergenceError.exit_status if isinstance(error, DivergenceError) else 1
     except Terminated:
         print("terminated", file=sys.stderr)
         return 143  # what shells give for SIGTERM

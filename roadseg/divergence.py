@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from roadseg.errors import ConfigError, plural
+from roadseg.errors import DivergenceError, plural
 
 
 def refuse_divergence(terms: Mapping[str, Tensor], step: int, lr: float) -> None:
@@ -17,7 +17,7 @@ def refuse_divergence(terms: Mapping[str, Tensor], step: int, lr: float) -> None
         lr: the peak learning rate.
 
     Raises:
-        ConfigError: when a term, or their sum, is not finite.
+        DivergenceError: when a term, or their sum, is not finite.
     """
     values = torch.stack([term.detach().float() for term in terms.values()])
     if torch.isfinite(values.sum()):
@@ -26,10 +26,10 @@ def refuse_divergence(terms: Mapping[str, Tensor], step: int, lr: float) -> None
     wrong = {name: value for name, value in told.items() if not torch.isfinite(torch.tensor(value))}
     start = f"the loss is {float(values.sum())} at step {step}: "
     if not wrong or len(wrong) == len(told):
-        raise ConfigError(f"{start}the training diverged; lower model.lr, which is {lr}")
+        raise DivergenceError(f"{start}the training diverged; lower model.lr, which is {lr}")
     parts = ", ".join(f"{name} is {value}" for name, value in wrong.items())
     fine = ", ".join(f"{name} {value:g}" for name, value in told.items() if name not in wrong)
-    raise ConfigError(
+    raise DivergenceError(
         f"{start}its {plural(len(wrong), 'term')} {parts}, while the rest is finite ({fine}); lower the weight of "
         f"what is not finite or leave it out, or lower model.lr, which is {lr}"
     )

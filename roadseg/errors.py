@@ -17,6 +17,13 @@ class ConfigError(RoadsegError):
     """A setting has an unknown name or a value that cannot work."""
 
 
+class DivergenceError(ConfigError):
+    """The loss of a training is not finite any more: a setting, mostly the learning rate, is too large for it."""
+
+    exit_status = 3
+    """Of the command, so that a search over settings tells a rate that is too high from a mistake."""
+
+
 class TaxonomyError(RoadsegError):
     """A taxonomy file is wrong, or a class is not in it."""
 

@@ -77,10 +77,21 @@ def folder_of(settings: Mapping[str, Any], model: str, runs: Path) -> Path:
 
 
 def trials(duel: Duel, model: str, runs: Path) -> dict[float, float | None]:
-    """Score of each learning rate that was tried, None where the trial is not finished."""
-    settings = {lr: duel.trial(model, lr) for lr in duel.tuning["lr"]}
-    found = {lr: finished(of_lr, folder_of(of_lr, model, runs)) for lr, of_lr in settings.items()}
-    return {lr: last_scores(last)[CHOSEN_BY] if last else None for lr, last in found.items()}
+    """Score of each learning rate that was tried: None where the trial is not finished, NaN where it diverged."""
+    return {lr: _score_of(duel.trial(model, lr), model, runs) for lr in duel.tuning["lr"]}
+
+
+def divergence_mark(run: Path) -> Path:
+    """The file that says that a trial diverged."""
+    return run.with_name(f"{run.name}.diverged")
+
+
+def _score_of(trial: Mapping[str, Any], model: str, runs: Path) -> float | None:
+    run = folder_of(trial, model, runs)
+    if divergence_mark(run).exists():
+        return math.nan
+    last = finished(trial, run)
+    return last_scores(last)[CHOSEN_BY] if last else None
 
 
 def best_lr(scores: Mapping[float, float | None]) -> float | None:

@@ -5,10 +5,13 @@ What is done already is not done again, and what was interrupted goes on.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from benchmarks.duel.plan import PLAN, RUNS, best_lr, folder_of, read_duel, trials
+from benchmarks.duel.plan import PLAN, RUNS, best_lr, divergence_mark, folder_of, read_duel, trials
 from benchmarks.training_runs import fit
+from roadseg.errors import DivergenceError
 
 
 def train(model: str, plan: Path = PLAN, runs: Path = RUNS, seeds: int | None = None) -> None:
@@ -30,7 +33,7 @@ def train(model: str, plan: Path = PLAN, runs: Path = RUNS, seeds: int | None = 
         raise SystemExit(f"--seeds is {seeds}; use 1 to {len(duel.final['seeds'])}, the seeds of {plan}")
     for lr in duel.tuning["lr"]:
         settings = duel.trial(model, lr)
-        fit(settings, folder_of(settings, model, runs))
+        _try(settings, folder_of(settings, model, runs))
     scores = trials(duel, model, runs)
     chosen = best_lr(scores)
     assert chosen is not None
@@ -38,6 +41,18 @@ def train(model: str, plan: Path = PLAN, runs: Path = RUNS, seeds: int | None = 
     for seed in duel.final["seeds"][:seeds]:
         settings = duel.run(model, chosen, seed)
         fit(settings, folder_of(settings, model, runs))
+
+
+def _try(settings: Mapping[str, Any], run: Path) -> None:
+    """Make a trial; one that diverges is a bad learning rate, not the end of the search."""
+    if divergence_mark(run).exists():
+        return
+    try:
+        fit(settings, run)
+    except SystemExit as ended:
+        if ended.code != DivergenceError.exit_status:
+            raise
+        divergence_mark(run).touch()
 
 
 def main() -> None:

@@ -70,6 +70,37 @@ def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, s
     assert len(started) == len(seen), "nothing is trained twice"
 
 
+def test_a_rate_at_which_a_trial_diverges_is_not_chosen_and_not_tried_again(duel, started, tmp_path, monkeypatch):
+    from benchmarks import training_runs
+
+    run, steps = training_runs.subprocess.run, []
+
+    def diverging(command, cwd):
+        settings = yaml.safe_load(Path(command[command.index("-c") + 1]).read_text())
+        steps.append(settings["model"]["lr"])
+        if settings["model"]["lr"] == duel.tuning["lr"][-1]:
+            return SimpleNamespace(returncode=3)
+        done = run(command, cwd)
+        score(settings, "twins", tmp_path, settings["model"]["lr"])
+        return done
+
+    monkeypatch.setattr(training_runs.subprocess, "run", diverging)
+    train("twins", runs=tmp_path, seeds=1)
+    assert steps == [*duel.tuning["lr"], duel.tuning["lr"][-2]]
+    assert math.isnan(plan.trials(duel, "twins", tmp_path)[duel.tuning["lr"][-1]])
+    train("twins", runs=tmp_path, seeds=1)
+    assert len(steps) == len(duel.tuning["lr"]) + 1
+
+
+def test_a_trial_that_fails_otherwise_ends_the_search(duel, tmp_path, monkeypatch):
+    from benchmarks import training_runs
+
+    monkeypatch.setattr(training_runs.subprocess, "run", lambda command, cwd: SimpleNamespace(returncode=1))
+    with pytest.raises(SystemExit) as ended:
+        train("twins", runs=tmp_path)
+    assert ended.value.code == 1 and not list(tmp_path.glob("*.diverged"))
+
+
 def test_no_rate_is_chosen_before_every_trial_is_done():
     assert plan.best_lr({1e-3: 0.4, 2e-3: None}) is None
     assert plan.best_lr({1e-3: 0.4, 2e-3: 0.41, 5e-4: 0.1}) == 2e-3

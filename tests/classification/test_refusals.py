@@ -23,7 +23,6 @@ from tests.classification.pictures import checkpoint
         (["--model.mixup", "-1"], "model.mixup is -1.0; use 0 or a finite value above it"),
         (["--model.warmup_epochs", "-1"], "model.warmup_epochs is -1.0"),
         (["--model.label_smoothing", "1"], "model.label_smoothing is 1.0; use a value from 0 up to, but not, 1"),
-        (["--model.lr", "1e30"], "the training diverged; lower model.lr, which is 1e+30"),
         (["--data.total_batch_size", "0"], "data.total_batch_size is 0; use at least 1"),
         (["--data.total_batch_size", "99"], "data.total_batch_size is 99, but there are only 36 training images"),
         (["--data.total_batch_size", "9"], "a batch of 9 images cannot be mixed, which is done in pairs"),
@@ -50,6 +49,11 @@ def test_what_cannot_work_is_refused_before_training(run, capsys, arguments, mes
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not list(Path().glob("runs/**/*.ckpt"))
+
+
+def test_a_training_that_diverges_has_an_exit_status_of_its_own(run, capsys):
+    assert run("fit", "--model.lr", "1e30") == 3
+    assert "the training diverged; lower model.lr, which is 1e+30" in capsys.readouterr().err
 
 
 def a_class_is_empty(folder: Path) -> None:

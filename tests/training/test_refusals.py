@@ -23,7 +23,6 @@ from tests.training.tiny_run import checkpoint
         (["--trainer.accelerator", "gpus"], "accelerator"),
         (["--model.lr", "-1"], "model.lr is -1.0; use a finite value above 0"),
         (["--model.lr", ".inf"], "model.lr is inf; use a finite value above 0"),
-        (["--model.lr", "1e30"], "the training diverged; lower model.lr, which is 1e+30"),
         (["--model.decoder_options", "{num_classes: 3}"], "decoder 'linear_concat' has no option 'num_classes'"),
         (["--model.decoder_options", "{pretrained: true}"], "decoder 'linear_concat' has no option 'pretrained'"),
         (["--model.decoder_options", "{width: 1000000000}"], "cannot be built with the options {'width': 1000000000}"),
@@ -68,6 +67,12 @@ def test_what_cannot_work_is_refused_before_training(run, capsys, arguments, mes
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert len(error.strip().splitlines()[-1]) < 1000
+    assert not list(Path().glob("runs/**/*.ckpt"))
+
+
+def test_a_training_that_diverges_has_an_exit_status_of_its_own(run, capsys):
+    assert run("fit", "--model.lr", "1e30") == 3
+    assert "the training diverged; lower model.lr, which is 1e+30" in capsys.readouterr().err
     assert not list(Path().glob("runs/**/*.ckpt"))
 
 
