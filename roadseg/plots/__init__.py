@@ -8,6 +8,7 @@ __all__ = [
     "draw_attention",
     "draw_class_scores",
     "draw_comparison",
+    "draw_differences",
     "draw_fields",
     "draw_history",
     "draw_pictures",
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from roadseg.plots.attention import draw_attention, draw_fields, draw_windows
     from roadseg.plots.comparison import draw_comparison
     from roadseg.plots.pictures import draw_pictures, draw_result, legend_of
-    from roadseg.plots.scores import draw_class_scores, draw_history
+    from roadseg.plots.scores import draw_class_scores, draw_differences, draw_history
 
 __getattr__ = lazy_names(
     "roadseg.plots",
@@ -30,6 +31,7 @@ __getattr__ = lazy_names(
         "draw_attention": "roadseg.plots.attention",
         "draw_class_scores": "roadseg.plots.scores",
         "draw_comparison": "roadseg.plots.comparison",
+        "draw_differences": "roadseg.plots.scores",
         "draw_fields": "roadseg.plots.attention",
         "draw_history": "roadseg.plots.scores",
         "draw_pictures": "roadseg.plots.pictures",

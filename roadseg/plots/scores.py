@@ -60,6 +60,44 @@ def draw_class_scores(
     return figure
 
 
+def draw_differences(panels: Mapping[str, Mapping[str, Sequence[tuple[float, tuple[float, float]]]]]) -> Figure:
+    """Differences of one model from others with their intervals: a panel for each other model, a row for each score.
+
+    A row is drawn in colour where none of its intervals holds 0 and all lie on one side of it, else in grey.
+
+    Args:
+        panels: title -> score -> (difference, its interval), one for each pair of trainings.
+
+    Returns:
+        A figure of 14 inches width; left of 0 the other model has the higher score.
+    """
+    rows = max(len(scores) for scores in panels.values())
+    figure = Figure(figsize=(WIDTH_IN, 1.0 + 0.32 * rows), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    for axis, (title, scores) in zip(axes, panels.items(), strict=True):
+        for row, pairs in enumerate(scores.values()):
+            colour = _colour_of([interval for _, interval in pairs])
+            for place, (difference, ends) in zip(_places(row, len(pairs)), pairs, strict=True):
+                axis.plot(ends, (place, place), color=colour, linewidth=1.4)
+                axis.plot(difference, place, marker="o", markersize=3.5, color=colour)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_yticks(range(len(scores)), list(scores))
+        axis.set(title=title, ylim=(len(scores) - 0.5, -0.5))
+        axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def _places(row: int, count: int) -> np.ndarray:
+    """Heights of a row's intervals, one under the other."""
+    return row + 0.22 * (np.arange(count) - (count - 1) / 2)
+
+
+def _colour_of(intervals: Sequence[tuple[float, float]]) -> object:
+    if all(low > 0 for low, _ in intervals):
+        return BAR_COLOURS[1]
+    return BAR_COLOURS[0] if all(high < 0 for _, high in intervals) else "grey"
+
+
 def draw_history(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: str = "step") -> Figure:
     """Curves of a training, each in a panel of its own.
 
