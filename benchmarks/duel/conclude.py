@@ -31,9 +31,10 @@ from roadseg.packaging import package_checkpoint
 OURS = "twins"
 SCORES = (
     "miou_merged", "boundary_iou", "boundary_f1/1px", "boundary_f1/2px", "boundary_f1/3px",
+    *(f"boundary_f1_per_class/{name}/2px" for name in ("barrier", "traffic_sign+traffic_light", "pole")),
     "thin/pole/recall", "thin/pole/precision", "thin/pole/cldice",
 )  # fmt: skip
-"""Beside the IoU of every class that the labels tell apart."""
+"""Beside the IoU of every class that the labels tell apart: means, and the classes whose edges the claim is about."""
 SHORT_SIDE_PX = 360
 
 
