@@ -15,6 +15,8 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+PRECISION = "32-true"
+"""Of every training, so that one that goes on elsewhere is still the same one; the default depends on the machine."""
 
 
 def read_settings(config: Path) -> dict[str, Any]:
@@ -87,7 +89,8 @@ def fit(settings: Mapping[str, Any], run: Path) -> Path:
         config = run.with_name(f"{run.name}.yaml")
         config.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
         command = [sys.executable, "-m", "roadseg", "fit", "-c", str(config), "--name", run.name]
-        command += ["--trainer.default_root_dir", str(run.parent), *(["--ckpt_path", str(last)] if last else [])]
+        command += ["--trainer.default_root_dir", str(run.parent), "--trainer.precision", PRECISION]
+        command += ["--ckpt_path", str(last)] if last else []
         if status := subprocess.run(command, cwd=ROOT).returncode:  # it has said why
             raise SystemExit(status)
     last = newest(run)

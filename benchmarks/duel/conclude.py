@@ -4,7 +4,7 @@ Of every model: its tuning trials, the scores of each seed on the drive that no 
 multiply-accumulates and latency, all in OpenVINO, timed in turn. Of Twins against each peer: the difference with a
 paired bootstrap interval, seed by seed; a difference counts as shown where every seed of the plan is there and every
 interval leaves out 0. Intervals draw frames of one drive, which look alike: they are narrower than the truth.
-Settings and metrics of all trainings are copied into logs/, beside the output.
+A figure of the differences, differences.png, and settings and metrics of all trainings, logs/, go beside the output.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.duel.logs import keep_logs
 from benchmarks.duel.plan import PLAN, RUNS, Duel, best_lr, folder_of, read_duel, trials
@@ -27,6 +28,7 @@ from roadseg.evaluation.cost import SizeSeen, measure_costs
 from roadseg.evaluation.frames import ScoredFrames, open_scored
 from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg.packaging import package_checkpoint
+from roadseg.plots import draw_differences
 
 OURS = "twins"
 SCORES = (
@@ -97,7 +99,7 @@ def _row(score: Score) -> tuple[float, float, tuple[float, float]]:
 
 
 def summarise(by_seed: Sequence[tuple[float, float, tuple[float, float]]], seeds: int) -> dict[str, Any]:
-    """Of one score: both models' values, the mean difference, and whether every seed shows its sign.
+    """Of one score: both models' values, the differences, and whether every seed shows their sign.
 
     Args:
         by_seed: (the peer's, ours, interval of ours minus the peer's) of each seed.
@@ -110,7 +112,7 @@ def summarise(by_seed: Sequence[tuple[float, float, tuple[float, float]]], seeds
     return {
         "peer": [peer for peer, *_ in by_seed],
         "ours": [ours for _, ours, _ in by_seed],
-        "difference": statistics.mean(ours - peer for peer, ours, _ in by_seed) if by_seed else None,
+        "differences": [ours - peer for peer, ours, _ in by_seed],
         "intervals": [list(interval) for interval in intervals],
         "shown": "ahead" if ahead else "behind" if behind else "no difference shown",
     }
@@ -136,6 +138,19 @@ class _OneImage:
     def read(self, index: int) -> "_OneImage":
         """The frame."""
         return self
+
+
+def draw(report: Mapping[str, Any]) -> Figure:
+    """Every score's differences and intervals, a panel for each peer."""
+    return draw_differences(
+        {
+            f"{OURS} - {peer}": {
+                name: list(zip(row["differences"], row["intervals"], strict=True))
+                for name, row in found["scores"].items()
+            }
+            for peer, found in report["duels"].items()
+        }
+    )
 
 
 def print_tables(report: Mapping[str, Any]) -> None:
@@ -186,6 +201,7 @@ def main() -> None:
     print_tables(report)
     if args.output:
         args.output.write_text(json.dumps(report, indent=1) + "\n")
+        draw(report).savefig(args.output.with_name("differences.png"), dpi=80)
         keep_logs(duel, runs, args.output.parent / "logs")
 
 

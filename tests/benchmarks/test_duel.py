@@ -48,7 +48,7 @@ def test_learning_rates_are_chosen_on_another_drive_than_is_reported(duel):
 
 
 def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, started, tmp_path, monkeypatch):
-    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3, 0.1), strict=True))
+    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3, 0.1, 0.0), strict=True))
     from benchmarks import training_runs
 
     run = training_runs.subprocess.run
@@ -128,7 +128,15 @@ def test_an_unknown_model_is_named(tmp_path):
 def test_a_difference_is_shown_where_every_seed_shows_it(intervals, shown):
     summary = conclude.summarise([(0.3, 0.32, interval) for interval in intervals], max(2, len(intervals)))
     assert summary["shown"] == shown
-    assert summary["difference"] == (pytest.approx(0.02) if intervals else None)
+    assert summary["differences"] == pytest.approx([0.02] * len(intervals))
+
+
+def test_the_figure_has_a_panel_for_each_peer_and_an_interval_for_each_seed():
+    row = conclude.summarise([(0.30, 0.32, (0.01, 0.03)), (0.28, 0.32, (0.02, 0.05))], 2)
+    figure = conclude.draw({"duels": {"peer": {"scores": {"iou/pole": row}}, "other": {"scores": {"iou/pole": row}}}})
+    assert [axis.get_title() for axis in figure.axes] == ["twins - peer", "twins - other"]
+    ends = [tuple(line.get_xdata()) for line in figure.axes[0].lines[0:4:2]]
+    assert ends == [(0.01, 0.03), (0.02, 0.05)]
 
 
 def test_every_class_that_the_labels_tell_is_compared():

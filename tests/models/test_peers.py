@@ -50,6 +50,17 @@ def test_decoder_is_the_librarys(decoder, library, encoder):
     assert (ours.decoder(features) - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
+def test_deeplabs_rates_are_the_dilations_of_its_pyramid():
+    for rates in ((12, 24, 36), (3, 6, 9)):
+        options = {} if rates == (12, 24, 36) else {"atrous_rates": list(rates)}
+        decoder = roadseg.build_model("resnet18", "deeplabv3plus", 5, **options).decoder
+        dilated = [m.dilation for m in decoder.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation != (1, 1)]
+        assert dilated == [(rate, rate) for rate in rates]
+    for rates in ([6, 12], [6, 12, 0], [6, 12, 18.0], "6,12,18"):
+        with pytest.raises(ModelError, match="atrous_rates is .*; use three whole numbers of 1 or more"):
+            roadseg.build_model("resnet18", "deeplabv3plus", 5, atrous_rates=rates)
+
+
 @pytest.mark.parametrize("name", ["twins_svt_small", "resnet18", "swin_tiny"])
 def test_published_weights_reach_the_backbone(name, monkeypatch, tmp_path):
     public = BACKBONES[name].public

@@ -61,13 +61,35 @@ def upernet(in_channels: Sequence[int], num_classes: int, width: int = 256) -> S
     return SmpDecoder(UPerNetDecoder(_six(in_channels), 5, decoder_channels=width), width, num_classes, True)
 
 
-def deeplabv3plus(in_channels: Sequence[int], num_classes: int, width: int = 256, dropout: float = 0.5) -> SmpDecoder:
-    """DeepLabV3+ (arXiv 1802.02611) at output stride 16; needs a backbone whose last stage can be dilated."""
+def deeplabv3plus(
+    in_channels: Sequence[int],
+    num_classes: int,
+    width: int = 256,
+    dropout: float = 0.5,
+    atrous_rates: Sequence[int] = (12, 24, 36),
+) -> SmpDecoder:
+    """DeepLabV3+ (arXiv 1802.02611) at output stride 16; needs a backbone whose last stage can be dilated.
+
+    Args:
+        in_channels: of the features.
+        num_classes: of the logits.
+        width: channels of the decoder.
+        dropout: behind the pyramid.
+        atrous_rates: distances in px, at a sixteenth of the image, between the taps of the three dilated convolutions.
+            A tap that lies outside the map from everywhere learns nothing: of a training crop of N px, rates of N / 16
+            and more do nothing. The library's are the default; the paper has (6, 12, 18) for crops of 513 px.
+
+    Raises:
+        ModelError: when there are not three rates of 1 or more.
+    """
+    rates = tuple(atrous_rates)
+    if len(rates) != 3 or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
+        raise ModelError(f"atrous_rates is {atrous_rates}; use three whole numbers of 1 or more, such as [6, 12, 18]")
     decoder = DeepLabV3PlusDecoder(
         _six(in_channels),
         5,
         width,
-        atrous_rates=(12, 24, 36),
+        atrous_rates=rates,
         output_stride=16,
         aspp_separable=True,
         aspp_dropout=dropout,
