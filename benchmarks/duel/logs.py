@@ -1,14 +1,16 @@
 """What stays of the duel's trainings: their settings and their losses and scores, without checkpoints."""
 
+import csv
+import re
 import shutil
 from pathlib import Path
 
-from benchmarks.duel.plan import Duel, best_lr, folder_of, trials
+from benchmarks.duel.plan import Duel, divergence_mark, final_runs, folder_of
 from benchmarks.training_runs import finished
 
 
 def keep_logs(duel: Duel, runs: Path, folder: Path) -> list[Path]:
-    """Copy settings (RUN.yaml) and metrics (RUN.csv) of every finished training of the plan.
+    """Copy settings (RUN.yaml) and metrics (RUN.csv) of every training of the plan that is finished or diverged.
 
     Args:
         duel: the plan.
@@ -21,14 +23,25 @@ def keep_logs(duel: Duel, runs: Path, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     kept = []
     for model in duel.models:
-        of_model = [duel.trial(model, lr) for lr in duel.tuning["lr"]]
-        if lr := best_lr(trials(duel, model, runs)):
-            of_model += [duel.run(model, lr, seed) for seed in duel.final["seeds"]]
-        for settings in of_model:
+        tried = [duel.trial(model, lr) for lr in duel.tuning["lr"]]
+        for settings in [*tried, *final_runs(duel, model, runs).values()]:
             run = folder_of(settings, model, runs)
-            if last := finished(settings, run):
-                kept += [
-                    Path(shutil.copy(source, folder / f"{run.name}{source.suffix}"))
-                    for source in (run.with_name(f"{run.name}.yaml"), last.parents[1] / "metrics.csv")
-                ]
+            if finished(settings, run) or divergence_mark(run).exists():
+                kept.append(Path(shutil.copy(run.with_name(f"{run.name}.yaml"), folder)))
+                kept.append(_join_metrics(run, folder / f"{run.name}.csv"))
     return kept
+
+
+def _join_metrics(run: Path, path: Path) -> Path:
+    """Metrics of all versions of a run in one file: a training that was interrupted and went on has several."""
+    rows = [row for version in _versions(run) for row in csv.DictReader(version.open())]
+    names = dict.fromkeys(name for row in rows for name in row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _versions(run: Path) -> list[Path]:
+    return sorted(run.glob("version_*/metrics.csv"), key=lambda path: int(re.sub(r"\D", "", path.parts[-2])))

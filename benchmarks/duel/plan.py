@@ -1,7 +1,7 @@
 """What the duel's trainings are: settings from the plan, and which of them are finished."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,16 @@ class Duel:
         models: name to settings of the network.
         tuning: hold_out, seed, steps, how many of them at half size (coarse_steps), and lr, a list.
         final: hold_out, seeds, steps and coarse_steps.
+        pairs: models whose difference is reported.
+        primary: scores that decide.
     """
 
     base: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Any]]
     tuning: Mapping[str, Any]
     final: Mapping[str, Any]
+    pairs: Sequence[tuple[str, str]]
+    primary: Sequence[str]
 
     def trial(self, model: str, lr: float) -> dict[str, Any]:
         """Settings of a tuning trial."""
@@ -57,16 +61,20 @@ def read_duel(path: Path = PLAN) -> Duel:
     """The plan of a file.
 
     Raises:
-        SystemExit: when a key is unknown or missing.
+        SystemExit: when a key is unknown or missing, or a pair has a model that is not there.
     """
     plan = yaml.safe_load(path.read_text())
-    check_keys(path, "the plan", plan, {"recipe", "common", "models", "tuning", "final"})
+    check_keys(path, "the plan", plan, {"recipe", "common", "models", "tuning", "final", "pairs", "primary"})
     check_keys(path, "tuning", plan["tuning"], {"hold_out", "seed", "steps", "coarse_steps", "lr"})
     check_keys(path, "final", plan["final"], {"hold_out", "seeds", "steps", "coarse_steps"})
     base = varied(read_settings(ROOT / plan["recipe"]), plan["common"])
     for part in ("backbone", "decoder", "lr"):  # a model that does not name its own would silently have another's
         base["model"].pop(part, None)
-    return Duel(base, plan["models"], plan["tuning"], plan["final"])
+    pairs = [tuple(pair) for pair in plan["pairs"]]
+    for name in (name for pair in pairs for name in pair):
+        if name not in plan["models"]:
+            raise SystemExit(f"{path}: pairs has '{name}'; models has {', '.join(plan['models'])}")
+    return Duel(base, plan["models"], plan["tuning"], plan["final"], pairs, plan["primary"])
 
 
 def folder_of(settings: Mapping[str, Any], model: str, runs: Path) -> Path:
@@ -95,7 +103,18 @@ def _score_of(trial: Mapping[str, Any], model: str, runs: Path) -> float | None:
 
 
 def best_lr(scores: Mapping[float, float | None]) -> float | None:
-    """The learning rate with the highest score, NaN being the lowest; None while a trial is missing."""
-    if any(score is None for score in scores.values()):
-        return None
-    return max(scores, key=lambda lr: -math.inf if math.isnan(scores[lr] or 0.0) else scores[lr] or 0.0)
+    """The learning rate with the highest score; None while a trial is missing, and where all diverged (are NaN)."""
+    told = {lr: score for lr, score in scores.items() if score is not None}
+    trained = {lr: score for lr, score in told.items() if not math.isnan(score)}
+    return max(trained, key=trained.__getitem__) if trained and len(told) == len(scores) else None
+
+
+def final_runs(duel: Duel, model: str, runs: Path) -> dict[int, dict[str, Any]]:
+    """Settings of a model's final trainings by seed; none before its learning rate is known."""
+    lr = best_lr(trials(duel, model, runs))
+    return {} if lr is None else {seed: duel.run(model, lr, seed) for seed in duel.final["seeds"]}
+
+
+def at_an_end(lr: float, duel: Duel) -> bool:
+    """Whether a learning rate is the plan's lowest or highest, beyond which a better one may lie."""
+    return lr in (min(duel.tuning["lr"]), max(duel.tuning["lr"]))

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.duel.plan import PLAN, RUNS, best_lr, divergence_mark, folder_of, read_duel, trials
+from benchmarks.duel.plan import (
+    PLAN,
+    RUNS,
+    at_an_end,
+    best_lr,
+    divergence_mark,
+    final_runs,
+    folder_of,
+    read_duel,
+    trials,
+)
 from benchmarks.training_runs import fit
 from roadseg.errors import DivergenceError
 
@@ -36,10 +46,13 @@ def train(model: str, plan: Path = PLAN, runs: Path = RUNS, seeds: int | None = 
         _try(settings, folder_of(settings, model, runs))
     scores = trials(duel, model, runs)
     chosen = best_lr(scores)
-    assert chosen is not None
-    print(f"{model}: {scores}; learning rate {chosen:g}", flush=True)
-    for seed in duel.final["seeds"][:seeds]:
-        settings = duel.run(model, chosen, seed)
+    if chosen is None:
+        raise SystemExit(
+            f"{model} diverged at every learning rate ({', '.join(f'{lr:g}' for lr in scores)}); try lower"
+        )
+    beyond = ", at the end of what was tried: a better one may lie beyond" if at_an_end(chosen, duel) else ""
+    print(f"{model}: {scores}; learning rate {chosen:g}{beyond}", flush=True)
+    for settings in list(final_runs(duel, model, runs).values())[:seeds]:
         fit(settings, folder_of(settings, model, runs))
 
 

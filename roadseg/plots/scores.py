@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,42 +61,49 @@ def draw_class_scores(
     return figure
 
 
-def draw_differences(panels: Mapping[str, Mapping[str, Sequence[tuple[float, tuple[float, float]]]]]) -> Figure:
-    """Differences of one model from others with their intervals: a panel for each other model, a row for each score.
+@dataclass(frozen=True)
+class ScoreIntervals:
+    """Differences of a score between two models, one for each pair of trainings.
 
-    A row is drawn in colour where none of its intervals holds 0 and all lie on one side of it, else in grey.
+    Attributes:
+        differences: the first model's value minus the second's.
+        intervals: (low, high) of each.
+        shown: which of the two has the higher score, "ahead" (the first) or "behind"; None where that is not shown.
+    """
+
+    differences: Sequence[float]
+    intervals: Sequence[tuple[float, float]]
+    shown: str | None
+
+
+def draw_intervals(panels: Mapping[str, Mapping[str, ScoreIntervals]], x_label: str) -> Figure:
+    """Intervals as lines around points: a panel for each pair of models, a row for each score.
+
+    A row is in the first or the second model's colour where it is shown which one leads, else in grey.
 
     Args:
-        panels: title -> score -> (difference, its interval), one for each pair of trainings.
+        panels: title -> score -> its differences.
+        x_label: what they are.
 
     Returns:
-        A figure of 14 inches width; left of 0 the other model has the higher score.
+        A figure of 14 inches width.
     """
-    rows = max(len(scores) for scores in panels.values())
-    figure = Figure(figsize=(WIDTH_IN, 1.0 + 0.32 * rows), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    names = list(dict.fromkeys(name for scores in panels.values() for name in scores))
+    figure = Figure(figsize=(WIDTH_IN, 1.0 + 0.32 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     for axis, (title, scores) in zip(axes, panels.items(), strict=True):
-        for row, pairs in enumerate(scores.values()):
-            colour = _colour_of([interval for _, interval in pairs])
-            for place, (difference, ends) in zip(_places(row, len(pairs)), pairs, strict=True):
+        for name, score in scores.items():
+            colour = {"ahead": BAR_COLOURS[1], "behind": BAR_COLOURS[0], None: "grey"}[score.shown]
+            places = names.index(name) + 0.22 * (np.arange(len(score.intervals)) - (len(score.intervals) - 1) / 2)
+            for place, difference, ends in zip(places, score.differences, score.intervals, strict=True):
                 axis.plot(ends, (place, place), color=colour, linewidth=1.4)
                 axis.plot(difference, place, marker="o", markersize=3.5, color=colour)
         axis.axvline(0, color="black", linewidth=0.8)
-        axis.set_yticks(range(len(scores)), list(scores))
-        axis.set(title=title, ylim=(len(scores) - 0.5, -0.5))
+        axis.set_yticks(range(len(names)), names)
+        axis.set(title=title, ylim=(len(names) - 0.5, -0.5))
         axis.grid(axis="x", alpha=0.3)
+    figure.supxlabel(x_label, fontsize="medium")
     return figure
-
-
-def _places(row: int, count: int) -> np.ndarray:
-    """Heights of a row's intervals, one under the other."""
-    return row + 0.22 * (np.arange(count) - (count - 1) / 2)
-
-
-def _colour_of(intervals: Sequence[tuple[float, float]]) -> object:
-    if all(low > 0 for low, _ in intervals):
-        return BAR_COLOURS[1]
-    return BAR_COLOURS[0] if all(high < 0 for _, high in intervals) else "grey"
 
 
 def draw_history(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: str = "step") -> Figure:

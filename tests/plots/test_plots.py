@@ -13,12 +13,13 @@ from roadseg.inference.result import SegmentationResult
 from roadseg.label_sets import LabelSets
 from roadseg.models.inspection import QueryAttention
 from roadseg.plots import (
+    ScoreIntervals,
     draw_attention,
     draw_class_scores,
     draw_comparison,
-    draw_differences,
     draw_fields,
     draw_history,
+    draw_intervals,
     draw_pictures,
     draw_result,
     draw_windows,
@@ -149,21 +150,22 @@ def test_intervals_reach_from_end_to_end():
     np.testing.assert_allclose([s[:, 0] for s in segments], [[0.4, 0.7], [0.3, 0.3]])
 
 
-def test_differences_are_coloured_where_every_interval_lies_on_one_side():
-    ahead = [(0.02, (0.01, 0.03)), (0.04, (0.02, 0.05))]
-    behind = [(-0.02, (-0.03, -0.01)), (-0.01, (-0.015, -0.001))]
-    torn = [(-0.02, (-0.03, -0.01)), (0.02, (0.01, 0.03))]
-    figure = draw_differences({"A": {"ahead": ahead, "behind": behind, "torn": torn}, "B": {"ahead": ahead[:1]}})
+def test_intervals_have_their_ends_and_the_colour_of_what_is_shown():
+    scores = {
+        "ahead": ScoreIntervals([0.02, 0.04], [(0.01, 0.03), (0.02, 0.05)], "ahead"),
+        "behind": ScoreIntervals([-0.02, -0.01], [(-0.03, -0.01), (-0.015, -0.001)], "behind"),
+        "one seed": ScoreIntervals([0.02], [(0.01, 0.03)], None),
+    }
+    figure = draw_intervals({"A": scores, "B": {"ahead": scores["ahead"]}}, "difference")
     drawn(figure)
     first, second = figure.axes
-    assert [label.get_text() for label in first.get_yticklabels()] == ["ahead", "behind", "torn"]
-    intervals, points = first.lines[0:12:2], first.lines[1:12:2]
-    assert [tuple(line.get_xdata()) for line in intervals] == [ends for _, ends in ahead + behind + torn]
-    assert [line.get_xdata()[0] for line in points] == [difference for difference, _ in ahead + behind + torn]
-    assert [round(line.get_ydata()[0]) for line in intervals] == [0, 0, 1, 1, 2, 2]
+    assert [label.get_text() for label in first.get_yticklabels()] == list(scores)
+    intervals, points = first.lines[0:10:2], first.lines[1:10:2]
+    assert [tuple(line.get_xdata()) for line in intervals] == [end for s in scores.values() for end in s.intervals]
+    assert [line.get_xdata()[0] for line in points] == [value for s in scores.values() for value in s.differences]
+    assert [round(line.get_ydata()[0]) for line in intervals] == [0, 0, 1, 1, 2]
     colours = [line.get_color() for line in intervals]
-    assert colours[0] == colours[1] == second.lines[0].get_color() != colours[2] == colours[3]
-    assert colours[4:] == ["grey", "grey"] and "grey" not in colours[:4]
+    assert colours[0] == colours[1] == second.lines[0].get_color() != colours[2] == colours[3] != "grey" == colours[4]
 
 
 def test_curves_have_their_points():
