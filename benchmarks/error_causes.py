@@ -5,7 +5,7 @@
 Every wrong pixel of the validation frames has one cause, the first that holds:
 
 - thin: truth or prediction holds no square of 7 px there (in a frame of 360 rows): a pole, a far sign, a twig.
-- edge: a boundary of the truth is within 2 px: the right things, drawn a little wrong.
+- edge: the predicted class is there, but up to 2 px away: the right things, drawn a little wrong.
 - A as B: something larger, taken for something else.
 
 Then the pixels of one cause are set right, all others stay as they are, and mIoU is computed again: what it gains is
@@ -36,6 +36,7 @@ from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg.label_sets import LabelSets
 from roadseg.metrics.regions import coarsest_regions, region_iou
 from roadseg.metrics.rows import row_bands
+from roadseg.taxonomy import IGNORE_INDEX
 
 ROWS = 360
 THIN_PX, EDGE_PX = 7, 2
@@ -47,24 +48,39 @@ Flags = npt.NDArray[np.bool_]
 
 
 def thin_pixels(ids: Mask, width_px: int) -> Flags:
-    """Pixels that lie in no square of a width whose pixels all have their id.
+    """Pixels that lie in no square of a width whose pixels all have their id, or none (255).
+
+    What nobody labelled may be more of the thing beside it.
 
     Args:
         ids: (H, W).
         width_px: side of the square, odd.
     """
     square = np.ones((width_px, width_px), np.uint8)
-    thin = np.zeros(ids.shape, bool)
-    for value in np.unique(ids):
-        region = (ids == value).astype(np.uint8)
-        thin |= (region == 1) & (cv2.morphologyEx(region, cv2.MORPH_OPEN, square) == 0)
+    thin, unknown = np.zeros(ids.shape, bool), ids == IGNORE_INDEX
+    for value in np.unique(ids[~unknown]):
+        region = ids == value
+        wide = cv2.morphologyEx((region | unknown).astype(np.uint8), cv2.MORPH_OPEN, square)
+        thin |= region & (wide == 0)
     return thin
 
 
-def edge_pixels(ids: Mask, distance_px: int) -> Flags:
-    """Pixels with another id within a distance (a square's, not a circle's)."""
+def displaced_pixels(mask: Mask, truth: Mask, label_sets: LabelSets, distance_px: int) -> Flags:
+    """Pixels whose predicted class the truth allows at a pixel within a distance (a square's, not a circle's).
+
+    Args:
+        mask: (H, W) predicted classes.
+        truth: (H, W) set ids, 255 ignored.
+        label_sets: their meaning.
+        distance_px: on either side.
+    """
     window = np.ones((2 * distance_px + 1,) * 2, np.uint8)
-    return cv2.dilate(ids, window) != cv2.erode(ids, window)
+    allowed = np.zeros((256, len(label_sets.taxonomy)), np.uint8)
+    allowed[: len(label_sets)] = label_sets.membership
+    found = np.zeros(mask.shape, bool)
+    for value in np.unique(mask):
+        found |= (mask == value) & (cv2.dilate(allowed[truth, value], window) == 1)
+    return found
 
 
 class Causes:
@@ -87,7 +103,7 @@ class Causes:
         wrong = (truth < len(self.label_sets)) & ~right_pixels(mask, truth, self.label_sets)
         width = 2 * round((THIN_PX * scale - 1) / 2) + 1
         thin = wrong & (thin_pixels(truth, width) | thin_pixels(mask, width))
-        edge = wrong & ~thin & edge_pixels(truth, max(1, round(EDGE_PX * scale)))
+        edge = wrong & ~thin & displaced_pixels(mask, truth, self.label_sets, max(1, round(EDGE_PX * scale)))
         self.all += self._pairs(mask, truth, truth < len(self.label_sets))
         self.by_cause["thin"] += self._pairs(mask, truth, thin)
         self.by_cause["edge"] += self._pairs(mask, truth, edge)
