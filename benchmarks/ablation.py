@@ -10,7 +10,8 @@ report holds every run that is finished.
 
 A row's gain is the mean over the seeds that it shares with the row that it is compared with. The spread is the standard
 deviation s of a seed's score, pooled over all rows with several seeds. A gain over n seeds counts where it is larger
-than 2 s sqrt(2 / n), which chance alone exceeds once in twenty.
+than t s sqrt(2 / n), which chance alone exceeds once in twenty; t is Student's for as many degrees of freedom as s has.
+Many rows are compared, so that some count by chance, and those that are compared with one row share its luck.
 """
 
 import argparse
@@ -19,11 +20,12 @@ import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from scipy import stats
 
 from benchmarks.training_runs import ROOT, check_keys, digest, finished, fit, last_scores, read_settings, varied
 from roadseg.benching.machine import describe_machine
@@ -54,7 +56,7 @@ def read_plan(path: Path) -> list[Row]:
 
     Args:
         path: YAML with `config` (beside configs/), `common` changes and `rows`: name, `why`, `changes` and `against`,
-            another row, whose changes hold, too.
+            a row before it, whose changes hold too.
 
     Raises:
         SystemExit: when a key is unknown or missing, a row is compared with none that stands before it or changes
@@ -95,8 +97,21 @@ def scores_of(row: Row, seed: int, runs: Path) -> dict[str, float] | None:
     return {name: value for name, value in last_scores(last).items() if name in SCORES} if last else None
 
 
-def spread(by_row: Sequence[Sequence[float]]) -> float | None:
-    """Standard deviation of a seed's score, pooled over rows; None where no row has two seeds.
+@dataclass(frozen=True)
+class Spread:
+    """How far apart seeds are.
+
+    Attributes:
+        deviation: standard deviation of a seed's score.
+        freedom: degrees of freedom that it was estimated with.
+    """
+
+    deviation: float
+    freedom: int
+
+
+def spread(by_row: Sequence[Sequence[float]]) -> Spread | None:
+    """The spread of a seed's score, pooled over rows; None where no row has two seeds.
 
     Args:
         by_row: scores of the seeds of each row.
@@ -106,7 +121,7 @@ def spread(by_row: Sequence[Sequence[float]]) -> float | None:
     if not freedom:
         return None
     squares = sum(statistics.variance(scores) * (len(scores) - 1) for scores in several)
-    return math.sqrt(squares / freedom)
+    return Spread(math.sqrt(squares / freedom), freedom)
 
 
 def report(rows: Sequence[Row], runs: Path) -> dict[str, Any]:
@@ -121,16 +136,19 @@ def report(rows: Sequence[Row], runs: Path) -> dict[str, Any]:
         name: spread([[seed[name] for seed in by_seed.values()] for by_seed in scored.values()]) for name in SCORES
     }
     table = [_line(row, scored, spreads) for row in rows if scored[row.name]]
-    return {"spread_of_a_seed": spreads, "rows": table}
+    return {"spread_of_a_seed": {name: s and asdict(s) for name, s in spreads.items()}, "rows": table}
 
 
-def counts(gain: float, deviation: float | None, seeds: int) -> bool | None:
+def counts(gain: float, spread_of_a_seed: Spread | None, seeds: int) -> bool | None:
     """Whether a mean gain over seeds is larger than what chance brings once in twenty; None where that is unknown."""
-    return None if deviation is None else abs(gain) > 2 * deviation * math.sqrt(2 / seeds)
+    if spread_of_a_seed is None:
+        return None
+    t = float(stats.t.ppf(0.975, spread_of_a_seed.freedom))
+    return abs(gain) > t * spread_of_a_seed.deviation * math.sqrt(2 / seeds)
 
 
 def _line(
-    row: Row, scored: Mapping[str, Mapping[int, Mapping[str, float]]], spreads: Mapping[str, float | None]
+    row: Row, scored: Mapping[str, Mapping[int, Mapping[str, float]]], spreads: Mapping[str, Spread | None]
 ) -> dict[str, Any]:
     mine, theirs = scored[row.name], scored.get(row.against or "", {})
     shared = sorted(mine.keys() & theirs.keys())
@@ -159,7 +177,7 @@ def print_table(result: Mapping[str, Any]) -> None:
             for name in SCORES
         ]
         print(f"{row['name']:34}{len(row['by_seed']):>6}" + "".join(f"{cell:>22}" for cell in cells))
-    known = {name: f"{value:.3f}" for name, value in result["spread_of_a_seed"].items() if value is not None}
+    known = {name: f"{found['deviation']:.3f}" for name, found in result["spread_of_a_seed"].items() if found}
     print(f"* counts; spread of a seed: {known or 'unknown, no row has two seeds'}")
 
 

@@ -20,7 +20,7 @@ def halve(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Means of 2 x 2 pixels (B, 3, H // 2, W // 2) float, and the label of the last pixel of each four: an id cannot
-        be averaged. So labels lie half a pixel of the batch's off, which the steps at full size make good.
+        be averaged. So labels lie half a pixel of the batch's off.
     """
     halved = F.avg_pool2d(image if image.is_floating_point() else image.float(), 2)
     return halved, mask[:, 1::2, 1::2].contiguous()

@@ -1,5 +1,6 @@
 """When a training's loss is no longer a number."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -23,7 +24,7 @@ def refuse_divergence(terms: Mapping[str, Tensor], step: int, lr: float) -> None
     if torch.isfinite(values.sum()):
         return
     told = dict(zip(terms, values.tolist(), strict=True))
-    wrong = {name: value for name, value in told.items() if not torch.isfinite(torch.tensor(value))}
+    wrong = {name: value for name, value in told.items() if not math.isfinite(value)}
     start = f"the loss is {float(values.sum())} at step {step}: "
     if not wrong or len(wrong) == len(told):
         raise DivergenceError(f"{start}the training diverged; lower model.lr, which is {lr}")

@@ -62,14 +62,15 @@ def test_gains_are_of_shared_seeds_and_the_spread_is_pooled(rows, tmp_path):
     squares = sum((v - statistics.mean(base)) ** 2 for v in base) + sum(
         (v - statistics.mean(other)) ** 2 for v in other
     )
-    assert result["spread_of_a_seed"]["miou"] == pytest.approx((squares / 3) ** 0.5)
+    assert result["spread_of_a_seed"]["miou"] == pytest.approx({"deviation": (squares / 3) ** 0.5, "freedom": 3})
     assert ablation.spread([[0.1], [0.2]]) is None
-    deviation = (squares / 3) ** 0.5  # over two seeds a gain must exceed twice it: 2 s sqrt(2 / 2)
-    assert (
-        result["rows"][1]["counts"]["miou"] == (abs(gain) > 2 * deviation) and not result["rows"][1]["counts"]["miou"]
-    )
-    assert ablation.counts(0.031, 0.01, 1) is True and ablation.counts(0.028, 0.01, 1) is False
-    assert ablation.counts(-0.017, 0.01, 3) is True and ablation.counts(0.5, None, 3) is None
+    deviation = (squares / 3) ** 0.5  # over two seeds a gain must exceed t times it: t s sqrt(2 / 2), t(3) = 3.182
+    assert result["rows"][1]["counts"]["miou"] == (abs(gain) > 3.182 * deviation)
+    assert not result["rows"][1]["counts"]["miou"]
+    seeds = ablation.Spread(0.01, 6)  # tables give t(6) = 2.447: 0.0346 for one seed, 0.01998 for three
+    assert ablation.counts(0.035, seeds, 1) is True and ablation.counts(0.034, seeds, 1) is False
+    assert ablation.counts(-0.0201, seeds, 3) is True and ablation.counts(0.0199, seeds, 3) is False
+    assert ablation.counts(0.5, None, 3) is None
     assert ablation.seeds_of(rows[0], tmp_path) == [0, 1, 2]
 
 

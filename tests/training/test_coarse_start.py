@@ -32,7 +32,6 @@ def test_steps_up_to_the_setting_see_half_the_size(monkeypatch):
     monkeypatch.setattr(task, "log", lambda *a, **k: None)
     monkeypatch.setattr(task, "log_dict", lambda *a, **k: None)
     task._trainer = type("T", (), {"log_every_n_steps": 10, "optimizers": [torch.optim.SGD(task.parameters(), 0.1)]})()
-    task.network.register_forward_pre_hook(lambda module, given: None)
     original = task._features
     task._features = lambda image: sizes.append(tuple(image.shape[-2:])) or original(image)
     batch = {
