@@ -68,7 +68,7 @@ def test_the_latency_of_the_bundled_model_is_the_one_on_record():
         for engine in ("openvino", "onnx", "torch")
     ]
     assert f"| {'; '.join(ratios)} of its time | `roadseg bench` |" in (ROOT / "README.md").read_text()
-    assert f"at {ratios[0]} of the time" in (ROOT / "docs" / "experiment.md").read_text()
+    assert f"takes {ratios[0]} of the time" in (ROOT / "docs" / "experiment.md").read_text()
 
 
 def test_figures_of_the_peer_are_those_on_record_and_said_to_be_of_frames_it_has_seen():
