@@ -49,7 +49,7 @@ def test_learning_rates_are_chosen_on_another_drive_than_is_reported(duel):
 
 
 def test_one_command_tunes_and_then_trains_every_seed_with_the_best_rate(duel, started, tmp_path, monkeypatch):
-    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3, 0.1, 0.0), strict=True))
+    values = dict(zip(duel.tuning["lr"], (0.2, 0.4, 0.3, 0.1, 0.0, 0.0), strict=True))
     run = training_runs.subprocess.run
 
     def scored(command, cwd):
@@ -151,7 +151,7 @@ def test_every_class_that_the_labels_tell_is_compared():
 
 def test_settings_and_metrics_of_trainings_are_kept(duel, started, tmp_path):
     runs, kept = tmp_path / "runs", tmp_path / "kept"
-    first, interrupted, diverged, unfinished, _ = (duel.trial("twins", lr) for lr in duel.tuning["lr"])
+    first, interrupted, diverged, unfinished, *_ = (duel.trial("twins", lr) for lr in duel.tuning["lr"])
     for settings in (first, interrupted):
         fit(settings, plan.folder_of(settings, "twins", runs))
         give_score(settings, "twins", runs, settings["model"]["lr"])
@@ -215,13 +215,13 @@ def test_a_rate_at_an_end_of_the_plan_is_told(duel, started, tmp_path, monkeypat
 
     monkeypatch.setattr(training_runs.subprocess, "run", rising)
     train("twins", runs=tmp_path, seeds=1)
-    assert "0.016, at the end of what was tried" in capsys.readouterr().out
+    assert "0.032, at the end of what was tried" in capsys.readouterr().out
     told = conclude.tuning_of(duel, "twins", tmp_path)
-    assert told["chosen"] == 0.016 and told["at_an_end"] and told["trials"]["0.001"] == 0.001
+    assert told["chosen"] == 0.032 and told["at_an_end"] and told["trials"]["0.001"] == 0.001
     give_score(duel.trial("twins", 0.004), "twins", tmp_path, 0.9)
-    plan.divergence_mark(plan.folder_of(duel.trial("twins", 0.016), "twins", tmp_path)).touch()
+    plan.divergence_mark(plan.folder_of(duel.trial("twins", 0.032), "twins", tmp_path)).touch()
     told = conclude.tuning_of(duel, "twins", tmp_path)
-    assert told["chosen"] == 0.004 and not told["at_an_end"] and told["trials"]["0.016"] is None
+    assert told["chosen"] == 0.004 and not told["at_an_end"] and told["trials"]["0.032"] is None
 
 
 def test_the_data_of_a_run_can_be_scored(tmp_path, duel):
