@@ -12,6 +12,7 @@ A figure of the differences, differences.png, and settings and metrics of all tr
 import argparse
 import json
 import math
+import os
 import statistics
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -209,6 +210,7 @@ def main() -> None:
     args = parser.parse_args()
     duel, runs = read_duel(args.plan), args.runs.resolve()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["ROADSEG_CACHE"] = folder  # nobody will load these models again
         report = conclude(duel, runs, Path(folder), args.engine, args.replicates)
     print_tables(report)
     if args.output:
