@@ -107,8 +107,13 @@ def finished(settings: Mapping[str, Any], run: Path) -> Path | None:
 
 def newest(run: Path) -> Path | None:
     """The last checkpoint of a run's latest version that has one."""
-    found = list(run.glob("version_*/checkpoints/last.ckpt"))
-    return max(found, key=lambda path: int(re.sub(r"\D", "", path.parts[-3])), default=None)
+    return next(reversed(in_versions(run, "checkpoints/last.ckpt")), None)
+
+
+def in_versions(run: Path, name: str) -> list[Path]:
+    """A file of each of a run's versions that has it, the latest version's last."""
+    found = [(int(re.sub(r"\D", "", version.name)), version / name) for version in run.glob("version_*")]
+    return [path for _, path in sorted(found) if path.exists()]
 
 
 def steps_of(checkpoint: Path) -> int:

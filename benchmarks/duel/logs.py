@@ -1,12 +1,11 @@
 """What stays of the duel's trainings: their settings and their losses and scores, without checkpoints."""
 
 import csv
-import re
 import shutil
 from pathlib import Path
 
 from benchmarks.duel.plan import Duel, divergence_mark, final_runs, folder_of
-from benchmarks.training_runs import finished
+from benchmarks.training_runs import finished, in_versions
 
 
 def keep_logs(duel: Duel, runs: Path, folder: Path) -> list[Path]:
@@ -33,15 +32,17 @@ def keep_logs(duel: Duel, runs: Path, folder: Path) -> list[Path]:
 
 
 def _join_metrics(run: Path, path: Path) -> Path:
-    """Metrics of all versions of a run in one file: a training that was interrupted and went on has several."""
-    rows = [row for version in _versions(run) for row in csv.DictReader(version.open())]
+    """Metrics of all versions of a run in one file: a training that was interrupted and went on has several.
+
+    Steps behind its last checkpoint were made twice, and are there twice.
+    """
+    rows = []
+    for version in in_versions(run, "metrics.csv"):
+        with version.open() as file:
+            rows += list(csv.DictReader(file))
     names = dict.fromkeys(name for row in rows for name in row)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(names), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return path
-
-
-def _versions(run: Path) -> list[Path]:
-    return sorted(run.glob("version_*/metrics.csv"), key=lambda path: int(re.sub(r"\D", "", path.parts[-2])))
