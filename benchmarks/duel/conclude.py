@@ -15,7 +15,8 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from roadseg.benching.machine import describe_machine
 from roadseg.evaluation.compare import Comparison, Score, compare
 from roadseg.evaluation.cost import SizeSeen, measure_costs
 from roadseg.evaluation.frames import ScoredFrames, open_scored
+from roadseg.inference.converted import CACHE_VARIABLE
 from roadseg.inference.predictor import Predictor, load_predictor
 from roadseg.packaging import package_checkpoint
 from roadseg.plots import ScoreIntervals, draw_intervals
@@ -209,14 +211,26 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     duel, runs = read_duel(args.plan), args.runs.resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["ROADSEG_CACHE"] = folder  # nobody will load these models again
-        report = conclude(duel, runs, Path(folder), args.engine, args.replicates)
+    with own_cache() as folder:
+        report = conclude(duel, runs, folder, args.engine, args.replicates)
     print_tables(report)
     if args.output:
         args.output.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
         draw(report).savefig(args.output.with_name("differences.png"), dpi=80)
         keep_logs(duel, runs, args.output.parent / "logs")
+
+
+@contextmanager
+def own_cache() -> Iterator[Path]:
+    """A folder for what is converted meanwhile, then removed: nobody will load these models again."""
+    before = os.environ.get(CACHE_VARIABLE)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[CACHE_VARIABLE] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ[CACHE_VARIABLE]
+            os.environ.update({} if before is None else {CACHE_VARIABLE: before})
 
 
 def _data_file(duel: Duel, folder: Path) -> Path:

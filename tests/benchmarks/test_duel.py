@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,6 +190,17 @@ def test_without_finished_trainings_the_command_says_what_to_do(tmp_path, monkey
     monkeypatch.setattr("sys.argv", ["conclude", "--runs", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"no pair is finished under .*there: none.*python -m benchmarks.duel.train"):
         conclude.main()
+
+
+@pytest.mark.parametrize("before", ["off", None])
+def test_the_cache_of_a_conclusion_is_not_left_to_what_comes_after(before, monkeypatch):
+    monkeypatch.setenv("ROADSEG_CACHE", "off")
+    if before is None:
+        monkeypatch.delenv("ROADSEG_CACHE")
+    with pytest.raises(SystemExit), conclude.own_cache() as folder:
+        assert os.environ["ROADSEG_CACHE"] == str(folder) and folder.is_dir()
+        sys.exit("as where nothing is finished")
+    assert os.environ.get("ROADSEG_CACHE") == before and not folder.exists()
 
 
 def test_a_misspelt_key_is_named(tmp_path):

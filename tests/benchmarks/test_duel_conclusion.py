@@ -35,7 +35,6 @@ def test_the_conclusion_holds_every_seed_and_its_files(config, tmp_path, monkeyp
     monkeypatch.setattr(conclude, "load_finished", lambda *_: predictors)
     monkeypatch.setattr(conclude, "trials", lambda *_: {1e-3: 0.1, 2e-3: 0.3, 4e-3: float("nan")})
     monkeypatch.setattr(conclude, "_data_file", lambda *_: data)
-    monkeypatch.setenv("ROADSEG_CACHE", "off")  # the command has a folder of its own, and the test none after it
     monkeypatch.setattr("sys.argv", ["conclude", "--replicates", "50", "-o", str(out)])
     conclude.main()
     report = json.loads(out.read_text())
