@@ -48,7 +48,7 @@ class RoadDataModule(LightningDataModule):
         photometric: strength of the colour augmentation; 0 is none.
         rare_classes: classes that `rare_probability` is for.
         rare_probability: part of the training crops that are made to contain one of `rare_classes`, where the frame
-            does.
+            does. Merged labels count where all their classes are named; so it is for `mix_classes`.
         mix: none, classmix (half of the classes of a second frame pasted over the first) or copy_paste (`mix_classes`
             of it).
         mix_probability: part of the training crops that are mixed.

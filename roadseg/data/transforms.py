@@ -28,11 +28,11 @@ class Augmentation:
         crop_size: (height, width) of samples in px.
         scale_range: smallest and largest random factor of a frame's size.
         photometric: strength of the colour changes; 0 leaves them out, 1 is a good default.
-        rare_classes: names of classes that crops are sought for.
+        rare_classes: names of classes that crops are sought for; merged labels where all their classes are named.
         rare_probability: with which a crop is laid around a pixel of a rare class, in frames that have one.
         mix: "classmix" pastes half of the classes of a second frame's crop, "copy_paste" objects of `mix_classes`.
         mix_probability: with which a sample is mixed.
-        mix_classes: names of the classes that copy_paste takes objects of.
+        mix_classes: names of the classes that copy_paste takes objects of, merged labels likewise.
 
     Raises:
         ConfigError: when a value cannot work.

@@ -17,7 +17,7 @@ from roadseg.data.sampling import SampleKey, derive_seed
 from roadseg.data.transforms import Augmentation, distort
 from roadseg.errors import ConfigError, DataError
 from roadseg.images import read_image
-from roadseg.taxonomy import Taxonomy
+from roadseg.label_sets import LabelSets
 
 
 @runtime_checkable
@@ -49,9 +49,9 @@ class TrainView(Dataset[dict[str, Any]]):
 
     def __init__(self, frames: MaskedFrames, augmentation: Augmentation, seed: int) -> None:
         self._frames, self._augmentation, self._seed = frames, augmentation, seed
-        taxonomy, flips = frames.label_sets.taxonomy, frames.label_sets.flip_table
-        self._rare = _class_ids("rare_classes", augmentation.rare_classes, taxonomy)
-        self._mixed = _class_ids("mix_classes", augmentation.mix_classes, taxonomy)
+        sets, flips = frames.label_sets, frames.label_sets.flip_table
+        self._rare = _set_ids("rare_classes", augmentation.rare_classes, sets)
+        self._mixed = _set_ids("mix_classes", augmentation.mix_classes, sets)
         self._flips = None if np.array_equal(flips, np.arange(256)) else flips
 
     def __len__(self) -> int:
@@ -182,13 +182,16 @@ def _channels_first(image: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.stack(cv2.split(image)))  # three times as fast as a transposed copy
 
 
-def _class_ids(field: str, names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
+def _set_ids(field: str, names: Sequence[str], sets: LabelSets) -> list[int]:
+    """Of the classes, and of merged sets that hold no others: signs and lights in one label, where both are named."""
+    taxonomy = sets.taxonomy
     for name in names:
         if name not in taxonomy.names:
             raise ConfigError(
                 f"data.{field}: no class '{name}' in taxonomy '{taxonomy.name}'; it has {', '.join(taxonomy.names)}"
             )
-    return [taxonomy.id_of(name) for name in names]
+    named = {taxonomy.id_of(name) for name in names}
+    return [i for i, members in enumerate(sets.members) if named.issuperset(members)]
 
 
 def _reduction(image: npt.NDArray[np.uint8], size: tuple[int, int], window: Window, name: str) -> int:

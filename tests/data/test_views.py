@@ -140,6 +140,23 @@ def test_a_merged_set_with_a_rare_class_is_not_that_class():
     assert np.mean([bool((made[SampleKey(0, seed)]["mask"] > 3).any()) for seed in range(100)]) < 0.3
 
 
+def test_a_merged_set_of_rare_classes_alone_is_found():
+    mask = np.full((400, 600), POLE, np.uint8)
+    mask[200:203, 300:303] = ROAD_OR_LEFT
+    mask[:, :60] = SETS.id_of((0, 3))
+    made = view([mask], rare_classes=("left_lane", "road"), rare_probability=1.0)
+    for seed in range(50):
+        assert set(made[SampleKey(0, seed)]["mask"].unique().tolist()) & {ROAD_OR_LEFT, ROAD_OR_RIGHT}
+
+
+def test_copy_paste_takes_merged_sets_of_its_classes_alone():
+    other = halves(SETS.id_of((0, 3)), POLE)
+    other[:, 5] = ROAD_OR_LEFT
+    made = view([halves(POLE, POLE), other], mix="copy_paste", mix_probability=1.0, mix_classes=("road", "left_lane"))
+    found = {tuple(made[SampleKey(0, seed)]["mask"].unique().tolist()) for seed in range(60)}
+    assert {POLE} < {value for values in found for value in values} <= {POLE, ROAD_OR_LEFT, ROAD_OR_RIGHT}
+
+
 def test_classmix_pastes_whole_classes_of_another_frame_with_their_pixels():
     masks = [halves(0, 0), halves(LEFT, POLE)]
     made = view(masks, mix="classmix", mix_probability=1.0)
