@@ -1,6 +1,7 @@
 """Figures in the documentation are those on record."""
 
 import json
+import statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -207,3 +208,27 @@ def test_figures_of_the_experiment_are_those_on_record():
     rows.append([[own["iou"][name] for name in names] for own in scores])
     for row in rows:
         assert "| {} | {} |".format(*(", ".join(f"{value:.3f}" for value in side) for side in row)) in text
+
+
+def test_the_duel_is_told_as_it_ended():
+    text = (ROOT / "docs" / "duel.md").read_text().replace("**", "")
+    found = json.loads((ROOT / "benchmarks" / "duel" / "results.json").read_text())
+    for model, tuning in found["tuning"].items():
+        assert f"| {model} | {' | '.join(f'{score:.3f}' for score in tuning['trials'].values())} |" in text
+        assert not tuning["at_an_end"]
+    for model, cost in found["costs"].items():
+        low, high = (f"{1e3 * quartile:.0f}" for quartile in cost["quartiles_s"])
+        line = f"| {model} | {cost['parameters'] / 1e6:.2f} M | {cost['gmacs']:.2f} | {1e3 * cost['median_s']:.0f} ms"
+        assert f"{line} | {low} to {high} ms |" in text
+    (pair,) = found["pairs"]
+    assert pair["seeds"] == [0, 1, 2]
+    for name, score in pair["scores"].items():
+        values = (f"{statistics.mean(side):.3f} ({min(side):.3f} to {max(side):.3f})" for side in score["values"])
+        low, high = (pick(interval[i] for interval in score["intervals"]) for i, pick in enumerate((min, max)))
+        line = " | ".join(
+            (name, *values, f"{statistics.mean(score['differences']):+.3f}", f"{low:+.3f} .. {high:+.3f}")
+        )
+        assert f"| {line} | {score['shown'] or '-'} |" in text
+    times = [found["costs"][model]["median_s"] for model in pair["models"]]
+    assert f"in {times[0] / times[1]:.2f} of the\ntime" in text
+    assert f"There are {len(pair['scores'])} scores" in text

@@ -163,7 +163,7 @@ def test_the_quickstart_counts_the_masks_pixels(executed):
 
 def test_the_comparisons_bars_are_what_numpy_counts(executed):
     cells = executed["02_twins_vs_deeplabv3plus"]
-    assert check_run(cells) == 2
+    assert check_run(cells) == 3
     found = probed(cells)
     assert found["largest_set"] == 1  # synthetic labels name one class each, so that plain IoU is the reference
     for name, own in found["own"].items():
