@@ -203,3 +203,21 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         for key in sorted(set(before) | set(now))
         if before.get(key) != now.get(key)
     ]
+
+
+def end_epoch(checkpoint: Mapping[str, Any]) -> None:
+    """Count the epoch as ended at whose end a checkpoint was written; Lightning 2.6 writes it just before.
+
+    A run that is limited by steps would go into that epoch once more, for one batch, and count it twice from then on.
+
+    Args:
+        checkpoint: as Lightning loads it; changed in place.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    total = epochs["total"]
+    if total["ready"] == total["started"] == total["processed"] == total["completed"] + 1:
+        for count in epochs.values():
+            count["completed"] += 1
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+        batches["is_last_batch"] = False

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights
+from roadseg.checkpoint import HEADER_KEY, check_same_model, check_same_recipe, check_same_weights, end_epoch
 from roadseg.class_weights import class_weight_tensor, parse_class_weights, weights_of_training_data
 from roadseg.coarse_start import check_coarse_steps, check_steps_left, halve
 from roadseg.data.sampling import derive_seed
@@ -280,6 +280,7 @@ class SegmentationTask(ScoredTask):
         training = self._trainer is not None and self.trainer.training
         if training:
             check_same_recipe(checkpoint, self.recipe)
+            end_epoch(checkpoint)
             self._scores = checkpoint[HEADER_KEY].get("scores", {})
             self.initialisation = checkpoint[HEADER_KEY].get("initialisation")
         else:

@@ -4,7 +4,8 @@ Of every model: its tuning trials, the scores of each seed on the drive that no 
 multiply-accumulates and latency, all in OpenVINO, timed in turn. Of each pair of the plan: the difference with a
 paired bootstrap interval, seed by seed; a difference counts as shown where every seed of the plan is there and every
 interval leaves out 0 on the same side. Intervals draw frames of one drive, which look alike: they are narrower than the
-truth. Means are over what the labels of that drive tell apart.
+truth. `miou_merged` is over all that the labels of that drive tell apart; boundary IoU and F1 are means over the classes
+that they name alone (see docs/metrics.md), without groups such as road and lane markings.
 
 A figure of the differences, differences.png, and settings and metrics of all trainings, logs/, go beside the output.
 """
@@ -13,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,10 +40,10 @@ from roadseg.taxonomy import Taxonomy
 
 SCORES = (
     "miou_merged", "boundary_iou", "boundary_f1/1px", "boundary_f1/2px", "boundary_f1/3px",
-    *(f"boundary_f1_per_class/{name}/2px" for name in ("barrier", "traffic_sign+traffic_light", "pole")),
     "thin/pole/recall", "thin/pole/precision", "thin/pole/cldice",
 )  # fmt: skip
-"""Beside the IoU of every class that the labels tell apart: means, and the classes whose edges the claim is about."""
+OF_CLASSES = re.compile(r"iou/.*|boundary_f1_per_class/.*/2px")
+"""Beside them: IoU and edges of every class, and of every group of classes, that the labels tell apart."""
 SHORT_SIDE_PX = 360
 REPEATS = 25
 
@@ -137,8 +139,8 @@ def compare_pairs(
 
 
 def told(compared: Collection[Comparison]) -> list[str]:
-    """The IoU of every class, and other scores, as far as the labels tell them in every comparison."""
-    names = [name for name in next(iter(compared)).scores if name.startswith("iou/") or name in SCORES]
+    """Scores of the classes, and others, as far as the labels tell them in every comparison."""
+    names = [name for name in next(iter(compared)).scores if OF_CLASSES.fullmatch(name) or name in SCORES]
     return [name for name in names if all(math.isfinite(end) for c in compared for end in _figures(c.scores[name]))]
 
 

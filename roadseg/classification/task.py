@@ -14,7 +14,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 from torch.nn import functional as F
 
-from roadseg.checkpoint import HEADER_KEY, check_same_classifier, check_same_recipe, check_same_weights
+from roadseg.checkpoint import HEADER_KEY, check_same_classifier, check_same_recipe, check_same_weights, end_epoch
 from roadseg.classification.topk import TopKCounter
 from roadseg.data.sampling import derive_seed
 from roadseg.divergence import refuse_divergence
@@ -173,6 +173,7 @@ class ClassificationTask(LightningModule):
         check_same_weights(checkpoint, self.state_dict())
         if self._trainer is not None and self.trainer.training:
             check_same_recipe(checkpoint, self.recipe)
+            end_epoch(checkpoint)
             self._scores = checkpoint[HEADER_KEY].get("scores", {})
 
     def _batch_seed(self, batch_idx: int) -> int:

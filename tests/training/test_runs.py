@@ -175,6 +175,36 @@ def test_a_run_that_is_killed_within_an_epoch_goes_on_with_the_batches_it_had_no
     assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
 
 
+def test_a_run_of_so_many_steps_goes_on_twice_from_the_ends_of_epochs(run, monkeypatch):
+    """Lightning repeats such an end with a batch more, and counts the epoch once more each time."""
+
+    def fit(*arguments: object) -> int:
+        return run("fit", "--trainer.max_epochs", -1, "--trainer.max_steps", 14, *arguments)
+
+    assert fit() == 0
+    undisturbed = torch.load(checkpoint(), weights_only=True)
+
+    from roadseg.task import SegmentationTask
+
+    begin = SegmentationTask.on_train_batch_start
+    went_on: list[object] = []
+    for name, step in (("cut", 6), ("cut-again", 11)):
+
+        def crash(self, batch, batch_idx, step=step) -> None:
+            if self.global_step == step:
+                raise RuntimeError("power cut")
+            begin(self, batch, batch_idx)
+
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+            patch.setattr(SegmentationTask, "on_train_batch_start", crash)
+            fit("--name", name, *went_on)
+        stopped = Path(f"runs/{name}/version_0/checkpoints/last.ckpt")
+        assert torch.load(stopped, weights_only=True)["global_step"] == step // 4 * 4
+        went_on = ["--ckpt_path", stopped]
+    assert fit("--name", "resumed", *went_on) == 0
+    assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
+
+
 def assert_same_training(resumed: str, undisturbed: dict) -> None:
     resumed = torch.load(resumed, weights_only=True)
     assert resumed["epoch"] == undisturbed["epoch"] and resumed["global_step"] == undisturbed["global_step"]
