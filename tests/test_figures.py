@@ -230,5 +230,5 @@ def test_the_duel_is_told_as_it_ended():
         )
         assert f"| {line} | {score['shown'] or '-'} |" in text
     times = [found["costs"][model]["median_s"] for model in pair["models"]]
-    assert f"in {times[0] / times[1]:.2f} of the\ntime" in text
+    assert f"in {times[0] / times[1]:.2f} of the time" in text
     assert f"There are {len(pair['scores'])} scores" in text

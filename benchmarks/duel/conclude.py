@@ -3,9 +3,9 @@
 Of every model: its tuning trials, the scores of each seed on the drive that no final training saw, parameters,
 multiply-accumulates and latency, all in OpenVINO, timed in turn. Of each pair of the plan: the difference with a
 paired bootstrap interval, seed by seed; a difference counts as shown where every seed of the plan is there and every
-interval leaves out 0 on the same side. Intervals draw frames of one drive, which look alike: they are narrower than the
-truth. `miou_merged` is over all that the labels of that drive tell apart; boundary IoU and F1 are means over the classes
-that they name alone (see docs/metrics.md), without groups such as road and lane markings.
+interval leaves out 0 on the same side. Intervals draw frames of one drive, which look alike: they are narrower than
+the truth. `miou_merged` is over all that the labels of that drive tell apart; boundary IoU and F1 are means over the
+classes that they name alone (docs/metrics.md), without groups such as road and lane markings.
 
 A figure of the differences, differences.png, and settings and metrics of all trainings, logs/, go beside the output.
 """

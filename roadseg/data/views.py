@@ -1,5 +1,6 @@
 """Datasets as the data loader sees them: tensors in a dict."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -191,7 +192,14 @@ def _set_ids(field: str, names: Sequence[str], sets: LabelSets) -> list[int]:
                 f"data.{field}: no class '{name}' in taxonomy '{taxonomy.name}'; it has {', '.join(taxonomy.names)}"
             )
     named = {taxonomy.id_of(name) for name in names}
-    return [i for i, members in enumerate(sets.members) if named.issuperset(members)]
+    found = [i for i, members in enumerate(sets.members) if named.issuperset(members)]
+    if partly := [sets.names[i] for i, members in enumerate(sets.members) if i not in found and named & set(members)]:
+        warnings.warn(
+            f"data.{field}: {', '.join(names)} will not be found under the merged labels {', '.join(partly)}; name the "
+            "other classes of those too, if they shall be",
+            stacklevel=2,
+        )
+    return found
 
 
 def _reduction(image: npt.NDArray[np.uint8], size: tuple[int, int], window: Window, name: str) -> int:

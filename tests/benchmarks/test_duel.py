@@ -143,12 +143,15 @@ def test_every_class_that_the_labels_tell_is_compared():
         "iou/wall",
         "iou/wall+building",
         "boundary_f1/2px",
+        "boundary_f1_per_class/pole/1px",
+        "boundary_f1_per_class/pole/2px",
         "row_iou/iou/pole/0",
     ]
     first = SimpleNamespace(scores={name: both for name in names} | {"iou/wall": a_score(math.nan, math.nan)})
     other = SimpleNamespace(scores=first.scores | {"boundary_f1/2px": a_score(0.2, 0.2, (math.nan, math.nan))})
-    assert conclude.told([first]) == ["miou_merged", "iou/pole", "iou/wall+building", "boundary_f1/2px"]
-    assert conclude.told([first, other]) == ["miou_merged", "iou/pole", "iou/wall+building"]
+    edges = "boundary_f1_per_class/pole/2px"
+    assert conclude.told([first]) == ["miou_merged", "iou/pole", "iou/wall+building", "boundary_f1/2px", edges]
+    assert conclude.told([first, other]) == ["miou_merged", "iou/pole", "iou/wall+building", edges]
 
 
 def test_settings_and_metrics_of_trainings_are_kept(duel, started, tmp_path):

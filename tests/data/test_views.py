@@ -136,7 +136,8 @@ def test_a_rare_class_is_in_as_many_samples_as_asked_for(probability, low, high)
 def test_a_merged_set_with_a_rare_class_is_not_that_class():
     mask = np.zeros((400, 600), np.uint8)
     mask[10, 10] = SETS.id_of((0, 3))
-    made = view([mask], rare_classes=("pole",), rare_probability=1.0)
+    with pytest.warns(UserWarning, match=r"data.rare_classes: pole will not be found under .*road\+pole"):
+        made = view([mask], rare_classes=("pole",), rare_probability=1.0)
     assert np.mean([bool((made[SampleKey(0, seed)]["mask"] > 3).any()) for seed in range(100)]) < 0.3
 
 
@@ -154,7 +155,7 @@ def test_copy_paste_takes_merged_sets_of_its_classes_alone():
     other[:, 5] = ROAD_OR_LEFT
     made = view([halves(POLE, POLE), other], mix="copy_paste", mix_probability=1.0, mix_classes=("road", "left_lane"))
     found = {tuple(made[SampleKey(0, seed)]["mask"].unique().tolist()) for seed in range(60)}
-    assert {POLE} < {value for values in found for value in values} <= {POLE, ROAD_OR_LEFT, ROAD_OR_RIGHT}
+    assert {value for values in found for value in values} == {POLE, ROAD_OR_LEFT}  # mirrored, it is another label
 
 
 def test_classmix_pastes_whole_classes_of_another_frame_with_their_pixels():
