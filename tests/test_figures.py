@@ -187,6 +187,9 @@ def test_figures_of_the_service_are_those_on_record():
     assert f"| {told} | `benchmarks.service.cold_start` |" in readme
 
 
+_CONTINUED = ("miou_merged", "miou", "iou/lane_marking", "iou/pole", "iou/traffic_sign+traffic_light", "iou/barrier")
+
+
 def test_figures_of_the_experiment_are_those_on_record():
     text = (ROOT / "docs" / "experiment.md").read_text()
     found = record("error_causes")
@@ -201,6 +204,8 @@ def test_figures_of_the_experiment_are_those_on_record():
     for leg in ("first leg", "second leg"):
         for steps, values in legs[leg].items():
             assert f"{values['miou']:.3f}" in text.split("Training made")[1], steps
+    for name, values in record("nano_continued")["rows"].items():
+        assert f"| {name} | {' | '.join(f'{values[score]:.3f}' for score in _CONTINUED)} |" in text
     rows = [[[own["boundary_f1"][f"{px}px"] for px in (1, 2, 3)] for own in scores]]
     for name in ("lane_marking", "pole", "traffic_sign"):
         rows.append([[own["thin"][name][what] for what in ("recall", "precision", "cldice")] for own in scores])

@@ -175,11 +175,15 @@ def test_a_run_that_is_killed_within_an_epoch_goes_on_with_the_batches_it_had_no
     assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
 
 
-def test_a_run_of_so_many_steps_goes_on_twice_from_the_ends_of_epochs(run, monkeypatch):
-    """Lightning repeats such an end with a batch more, and counts the epoch once more each time."""
+EVERY_FIVE = ("--checkpoint_last.every_n_train_steps", 5, "--checkpoint_last.save_on_train_epoch_end", "false")
+
+
+@pytest.mark.parametrize(("every", "saved"), [((), (4, 8)), (EVERY_FIVE, (5, 10))], ids=["ends", "within"])
+def test_a_run_of_so_many_steps_goes_on_twice_from_where_it_was_saved(run, monkeypatch, every, saved):
+    """Lightning repeats the end of an epoch with a batch more, and counts the epoch once more each time."""
 
     def fit(*arguments: object) -> int:
-        return run("fit", "--trainer.max_epochs", -1, "--trainer.max_steps", 14, *arguments)
+        return run("fit", "--trainer.max_epochs", -1, "--trainer.max_steps", 15, *every, *arguments)
 
     assert fit() == 0
     undisturbed = torch.load(checkpoint(), weights_only=True)
@@ -188,7 +192,7 @@ def test_a_run_of_so_many_steps_goes_on_twice_from_the_ends_of_epochs(run, monke
 
     begin = SegmentationTask.on_train_batch_start
     went_on: list[object] = []
-    for name, step in (("cut", 6), ("cut-again", 11)):
+    for name, step, at in (("cut", 6, saved[0]), ("cut-again", 11, saved[1])):
 
         def crash(self, batch, batch_idx, step=step) -> None:
             if self.global_step == step:
@@ -199,7 +203,7 @@ def test_a_run_of_so_many_steps_goes_on_twice_from_the_ends_of_epochs(run, monke
             patch.setattr(SegmentationTask, "on_train_batch_start", crash)
             fit("--name", name, *went_on)
         stopped = Path(f"runs/{name}/version_0/checkpoints/last.ckpt")
-        assert torch.load(stopped, weights_only=True)["global_step"] == step // 4 * 4
+        assert torch.load(stopped, weights_only=True)["global_step"] == at
         went_on = ["--ckpt_path", stopped]
     assert fit("--name", "resumed", *went_on) == 0
     assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
