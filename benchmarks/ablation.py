@@ -24,10 +24,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from scipy import stats
 
-from benchmarks.training_runs import ROOT, check_keys, digest, finished, fit, last_scores, read_settings, varied
+from benchmarks.training_runs import (
+    ROOT,
+    check_keys,
+    digest,
+    finished,
+    fit,
+    last_scores,
+    read_settings,
+    read_yaml,
+    varied,
+)
 from roadseg.benching.machine import describe_machine
 
 PLAN = ROOT / "benchmarks" / "ablation.yaml"
@@ -62,7 +71,7 @@ def read_plan(path: Path) -> list[Row]:
         SystemExit: when a key is unknown or missing, a row is compared with none that stands before it or changes
             nothing of it, or two have one name.
     """
-    plan = yaml.safe_load(path.read_text())
+    plan = read_yaml(path)
     check_keys(path, "the plan", plan, {"config", "common", "rows"})
     base = varied(read_settings(ROOT / plan["config"]), plan["common"])
     rows: dict[str, Row] = {}

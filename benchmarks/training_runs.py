@@ -25,10 +25,25 @@ def read_settings(config: Path) -> dict[str, Any]:
     Args:
         config: YAML file of `roadseg fit`.
     """
-    settings = yaml.safe_load(config.read_text())
+    settings = read_yaml(config)
     if isinstance(settings["data"], str):
-        settings["data"] = yaml.safe_load((config.parent / settings["data"]).read_text())
+        settings["data"] = read_yaml(config.parent / settings["data"])
     return settings
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a file.
+
+    Raises:
+        SystemExit: when the file is missing, or is no YAML or no mapping.
+    """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SystemExit(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise SystemExit(f"{path} holds no mapping of names to values, but {type(found).__name__}")
+    return found
 
 
 def varied(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

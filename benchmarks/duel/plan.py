@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.training_runs import ROOT, check_keys, digest, finished, last_scores, read_settings, varied
+from benchmarks.training_runs import ROOT, check_keys, digest, finished, last_scores, read_settings, read_yaml, varied
 
 PLAN = ROOT / "benchmarks" / "duel" / "plan.yaml"
 RUNS = ROOT / "runs" / "duel"
@@ -63,7 +61,7 @@ def read_duel(path: Path = PLAN) -> Duel:
     Raises:
         SystemExit: when a key is unknown or missing, or a pair has a model that is not there.
     """
-    plan = yaml.safe_load(path.read_text())
+    plan = read_yaml(path)
     check_keys(path, "the plan", plan, {"recipe", "common", "models", "tuning", "final", "pairs", "primary"})
     check_keys(path, "tuning", plan["tuning"], {"hold_out", "seed", "steps", "coarse_steps", "lr"})
     check_keys(path, "final", plan["final"], {"hold_out", "seeds", "steps", "coarse_steps"})

@@ -206,6 +206,22 @@ def test_the_cache_of_a_conclusion_is_not_left_to_what_comes_after(before, monke
     assert os.environ.get("ROADSEG_CACHE") == before and not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read .*plan.yaml: .*No such file"),
+        ("a: [", "cannot read .*plan.yaml"),
+        ("- a", "no mapping .*list"),
+    ],
+)
+def test_a_plan_that_is_none_is_named(text, message, tmp_path):
+    path = tmp_path / "plan.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        plan.read_duel(path)
+
+
 def test_a_misspelt_key_is_named(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(plan.PLAN.read_text().replace("  steps: 300", "  step: 300"))
