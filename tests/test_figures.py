@@ -187,7 +187,7 @@ def test_figures_of_the_service_are_those_on_record():
     assert f"| {told} | `benchmarks.service.cold_start` |" in readme
 
 
-_CONTINUED = ("miou_merged", "miou", "iou/lane_marking", "iou/pole", "iou/traffic_sign+traffic_light", "iou/barrier")
+_COLUMNS = ("miou_merged", "miou", "iou/lane_marking", "iou/pole", "iou/traffic_sign+traffic_light", "iou/barrier")
 
 
 def test_figures_of_the_experiment_are_those_on_record():
@@ -204,8 +204,14 @@ def test_figures_of_the_experiment_are_those_on_record():
     for leg in ("first leg", "second leg"):
         for steps, values in legs[leg].items():
             assert f"{values['miou']:.3f}" in text.split("Training made")[1], steps
+    for row in record("ablation")["rows"]:
+        means = (
+            f"{row['mean'][score]:.3f}" + (f" ({row['gain'][score]:+.3f})" if row["gain"] else "") for score in _COLUMNS
+        )
+        assert f"| {row['name']} | {len(row['by_seed'])} | {' | '.join(means)} |" in text
+        assert row["name"] == "coarse start" or not row["counts"]["miou_merged"]
     for name, values in record("nano_continued")["rows"].items():
-        assert f"| {name} | {' | '.join(f'{values[score]:.3f}' for score in _CONTINUED)} |" in text
+        assert f"| {name} | {' | '.join(f'{values[score]:.3f}' for score in _COLUMNS)} |" in text
     rows = [[[own["boundary_f1"][f"{px}px"] for px in (1, 2, 3)] for own in scores]]
     for name in ("lane_marking", "pole", "traffic_sign"):
         rows.append([[own["thin"][name][what] for what in ("recall", "precision", "cldice")] for own in scores])
