@@ -24,6 +24,9 @@ def read_settings(config: Path) -> dict[str, Any]:
 
     Args:
         config: YAML file of `roadseg fit`.
+
+    Raises:
+        SystemExit: when a file is missing, or is no YAML or no mapping.
     """
     settings = read_yaml(config)
     if isinstance(settings["data"], str):

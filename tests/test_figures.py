@@ -1,5 +1,6 @@
 """Figures in the documentation are those on record."""
 
+import csv
 import json
 import statistics
 from pathlib import Path
@@ -243,3 +244,29 @@ def test_the_duel_is_told_as_it_ended():
     times = [found["costs"][model]["median_s"] for model in pair["models"]]
     assert f"in {times[0] / times[1]:.2f} of the time" in text
     assert f"There are {len(pair['scores'])} scores" in text
+
+
+def logged(pattern: str, score: str) -> dict[int, float]:
+    """Values of a score in the duel's log of that name by step, the later one where a step was made twice."""
+    (path,) = (ROOT / "benchmarks" / "duel" / "logs").glob(f"{pattern}.csv")
+    with path.open() as file:
+        return {int(row["step"]): float(row[score]) for row in csv.DictReader(file) if row.get(score)}
+
+
+def test_what_the_duels_logs_say_is_told():
+    text = " ".join((ROOT / "docs" / "duel.md").read_text().split())
+    models = {"twins": "0.004", "deeplabv3plus-mobilenet": "0.016"}
+    losses, trials = [], []
+    for model, rate in models.items():
+        ends = [
+            value
+            for seed in range(3)
+            for step, value in logged(f"{model}-0001TP-*-seed{seed}-*", "train/loss/cross_entropy").items()
+            if step >= 800
+        ]
+        losses.append(statistics.mean(ends))
+        names = ("pole", "traffic_sign+traffic_light", "barrier", "lane_marking")
+        trials.append([logged(f"{model}-0006R0-lr{rate}-*", f"val/iou/{name}")[299] for name in names])
+    assert f"last 100 steps {losses[0]:.2f} against {losses[1]:.2f}" in text
+    told = "pole ({} against {}), signs and lights ({}, {}), barrier ({}, {}) and lane marking ({}, {})"
+    assert told.format(*(f"{value:.3f}" for pair in zip(*trials[::-1], strict=True) for value in pair)) in text

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -154,20 +156,12 @@ def test_a_run_that_is_killed_within_an_epoch_goes_on_with_the_batches_it_had_no
     assert fit() == 0
     undisturbed = torch.load(checkpoint(), weights_only=True)
 
-    from roadseg.task import SegmentationTask
-
-    begin = SegmentationTask.on_train_batch_start
-
-    def crash(self, batch, batch_idx) -> None:
-        if self.global_step == step:
-            raise RuntimeError("power cut")
-        begin(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
-        patch.setattr(SegmentationTask, "on_train_batch_start", crash)
+    with power_cut(monkeypatch, step):
         fit("--name", "cut")
     stopped = Path("runs/cut/version_0/checkpoints/last.ckpt")
     assert torch.load(stopped, weights_only=True)["global_step"] == step
+    from roadseg.task import SegmentationTask
+
     read = []
     monkeypatch.setattr(SegmentationTask, "on_train_batch_end", lambda self, o, batch, i: read.extend(batch["name"]))
     assert fit("--name", "resumed", "--ckpt_path", stopped) == 0
@@ -188,25 +182,32 @@ def test_a_run_of_so_many_steps_goes_on_twice_from_where_it_was_saved(run, monke
     assert fit() == 0
     undisturbed = torch.load(checkpoint(), weights_only=True)
 
-    from roadseg.task import SegmentationTask
-
-    begin = SegmentationTask.on_train_batch_start
     went_on: list[object] = []
     for name, step, at in (("cut", 6, saved[0]), ("cut-again", 11, saved[1])):
-
-        def crash(self, batch, batch_idx, step=step) -> None:
-            if self.global_step == step:
-                raise RuntimeError("power cut")
-            begin(self, batch, batch_idx)
-
-        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
-            patch.setattr(SegmentationTask, "on_train_batch_start", crash)
+        with power_cut(monkeypatch, step):
             fit("--name", name, *went_on)
         stopped = Path(f"runs/{name}/version_0/checkpoints/last.ckpt")
         assert torch.load(stopped, weights_only=True)["global_step"] == at
         went_on = ["--ckpt_path", stopped]
     assert fit("--name", "resumed", *went_on) == 0
     assert_same_training("runs/resumed/version_0/checkpoints/last.ckpt", undisturbed)
+
+
+@contextmanager
+def power_cut(monkeypatch, step: int) -> Iterator[None]:
+    """Training dies before the batch behind so many steps."""
+    from roadseg.task import SegmentationTask
+
+    begin = SegmentationTask.on_train_batch_start
+
+    def crash(self, batch, batch_idx) -> None:
+        if self.global_step == step:
+            raise RuntimeError("power cut")
+        begin(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(SegmentationTask, "on_train_batch_start", crash)
+        yield
 
 
 def assert_same_training(resumed: str, undisturbed: dict) -> None:
